@@ -1,0 +1,80 @@
+// Channel sends and receives frames over one SOCK_SEQPACKET socket.
+//
+// TRUST    The peer is hostile. A packet larger than kMaxFrameBytes, a frame
+//          that does not parse, a sequence out of order, a frame with fds that
+//          its type does not allow (or too few or too many): each is
+//          absl::StatusCode::kDataLoss, the fds are closed, and the channel
+//          must be given up. Field values are the caller's to check.
+// ERRORS   Unavailable: the peer has closed. DataLoss: see above.
+//          ResourceExhausted: the socket's buffer is full (non-blocking send).
+// THREADS  One thread.
+//
+// The two Frame objects and the buffers are reused: once warm, nothing is
+// allocated per frame.
+
+#ifndef BULKHEAD_PROTO_CHANNEL_H_
+#define BULKHEAD_PROTO_CHANNEL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "proto/frame.pb.h"
+
+namespace bulkhead {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr size_t kMaxFrameBytes = 64 * 1024;
+// SetInterrupts with a full MSI-X table of 2048 goes in slices of this many.
+inline constexpr size_t kMaxFrameFds = 64;
+
+class Channel {
+ public:
+  // Takes ownership of `fd`, a connected SOCK_SEQPACKET socket.
+  explicit Channel(int fd);
+  ~Channel();
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+
+  int fd() const { return fd_; }
+
+  // The frame to fill and send next; cleared, and kept allocated.
+  Frame& outgoing();
+  // Stamps the sequence and sends `outgoing()`; fds are duplicated by the
+  // kernel and stay the caller's. Returns the sequence in *sequence if given.
+  absl::Status Send(absl::Span<const int> fds = {},
+                    uint64_t* sequence = nullptr);
+
+  // Receives one frame; false: none is waiting (only when !wait).
+  // The frame and the fds are valid until the next call; fds that the caller
+  // has not taken by then are closed.
+  enum class Received { kFrame, kNothing };
+  absl::Status Receive(bool wait, Received* received);
+  const Frame& incoming() const;
+  absl::Span<const int> incoming_fds() const;
+  // Takes fd number `index` out of incoming_fds(); the caller owns it.
+  int TakeFd(size_t index);
+
+  // Sequence of the last frame sent and of the last received; 0 before.
+  uint64_t last_sent() const { return last_sent_; }
+  uint64_t last_received() const { return last_received_; }
+
+ private:
+  struct Buffers;
+
+  int fd_;
+  uint64_t last_sent_ = 0;
+  uint64_t last_received_ = 0;
+  std::unique_ptr<Buffers> buffers_;
+};
+
+// Checks that do not need a socket: what Receive does after recvmsg. Fuzzed.
+// `fd_count` is the number of fds that came along.
+absl::Status ParseFrame(absl::Span<const uint8_t> packet, size_t fd_count,
+                        uint64_t expected_sequence, Frame* frame);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_PROTO_CHANNEL_H_

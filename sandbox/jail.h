@@ -1,0 +1,73 @@
+// Spawn starts a process in a jail: new namespaces, a root with nothing (or a
+// runtime tree) in it, no capability, no new privileges, exact fds, resource
+// limits, and its policy's launch filter. The program is executed from an fd.
+//
+// TRUST    Everything here is the launcher's own. The child is trusted until
+//          its exec and never after.
+// ERRORS   FailedPrecondition: this host refuses (the message names the sysctl,
+//          the AppArmor rule or the missing feature and what to do about it);
+//          Internal names the step that failed and its errno. No process is
+//          left behind by an error.
+// THREADS  One thread; the caller must be single-threaded (clone).
+
+#ifndef BULKHEAD_SANDBOX_JAIL_H_
+#define BULKHEAD_SANDBOX_JAIL_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sandbox/compiled_policy.h"
+
+namespace bulkhead::sandbox {
+
+// The child finds the launcher's `source` as its `target`.
+struct FdAssignment {
+  int source;
+  int target;
+};
+
+// A directory or file of the host that a TREE root shows.
+struct Bind {
+  std::string source;
+  std::string target;     // absolute, inside the root
+  bool writable = false;
+};
+
+struct JailSpec {
+  const CompiledPolicy* policy = nullptr;
+  int program_fd = -1;                // what is executed (static-PIE, or, with
+                                      // a tree, see `program_path`)
+  std::vector<std::string> arguments; // argv, with argv[0]
+  std::vector<FdAssignment> fds;      // exactly these, nothing else
+
+  // The id outside, when the launcher is root: one per device. When it is not,
+  // the child is the launcher's own user outside, whatever this says. Inside,
+  // it is always kInsideId.
+  uid_t outside_id = 0;
+
+  // TREE roots only.
+  std::string tree;                   // becomes /, read-only
+  std::string program_path;           // inside the tree
+  std::vector<Bind> binds;
+  std::vector<std::string> environment;
+  bool mount_proc = false;
+};
+
+inline constexpr uid_t kInsideId = 65534;
+
+struct Process {
+  pid_t pid = -1;
+  int pidfd = -1;  // the caller's to close
+  // What the host could not give, in words ("core scheduling: not supported
+  // by this kernel"); shown by the launcher, never silently dropped.
+  std::vector<std::string> unavailable;
+};
+
+absl::StatusOr<Process> Spawn(const JailSpec& spec);
+
+}  // namespace bulkhead::sandbox
+
+#endif  // BULKHEAD_SANDBOX_JAIL_H_

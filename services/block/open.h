@@ -1,0 +1,36 @@
+// Open makes the backend that a BackendConfig describes, from inherited fds.
+// It runs before the lock-down: whatever needs system calls that a serving
+// process may not make (workers, rings) is done here.
+//
+// TRUST    The image's bytes are hostile; `config` is the launcher's.
+// ERRORS   InvalidArgument names the image (config.image().name()) and what is
+//          wrong with it; Unimplemented names the image's feature that is not
+//          supported; FailedPrecondition: a parent that the image names and
+//          the VM description does not (or the other way round).
+// THREADS  Set-up.
+
+#ifndef BULKHEAD_SERVICES_BLOCK_OPEN_H_
+#define BULKHEAD_SERVICES_BLOCK_OPEN_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "services/block/backend.h"
+
+namespace bulkhead {
+class BackendConfig;
+}
+
+namespace bulkhead::block {
+
+struct OpenOptions {
+  // Threads for I/O that would block; 0: everything inline.
+  unsigned workers = 1;
+};
+
+absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
+                                              const OpenOptions& options);
+
+}  // namespace bulkhead::block
+
+#endif  // BULKHEAD_SERVICES_BLOCK_OPEN_H_

@@ -1,0 +1,79 @@
+// Device is what the runtime asks of an emulated PCI device. It is the one
+// interface that every device folder implements; services/pci implements most
+// of it for them.
+//
+// TRUST    Every argument of ReadRegion and WriteRegion is the guest's, except
+//          that the server has checked: the region is one that Describe named,
+//          size_bytes is 1, 2, 4 or 8, and [offset, offset + size_bytes) lies
+//          inside the region.
+// ERRORS   None are returned: a guest's fault becomes the device's own status.
+//          A device that cannot go on calls ServiceContext::Fail.
+// THREADS  All calls come from the service's loop, never nested.
+
+#ifndef BULKHEAD_SERVICES_RUNTIME_DEVICE_H_
+#define BULKHEAD_SERVICES_RUNTIME_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace bulkhead {
+
+class DeviceDescription;
+class Statistics;
+
+// VFIO's numbers of a PCI device's regions.
+inline constexpr uint32_t kBar0Region = 0;
+inline constexpr uint32_t kRomRegion = 6;
+inline constexpr uint32_t kConfigRegion = 7;
+
+// CLOCK_MONOTONIC in nanoseconds.
+using Nanoseconds = uint64_t;
+inline constexpr Nanoseconds kNoDeadline = ~Nanoseconds{0};
+
+// What a device wants after one slice of work.
+struct Turn {
+  // There is more to do at once: do not sleep, but look at the channel first.
+  bool busy = false;
+  // Call Run no later than this.
+  Nanoseconds deadline = kNoDeadline;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // Fills in regions, shadows, doorbells and interrupts; the same each time.
+  virtual void Describe(DeviceDescription* description) const = 0;
+
+  virtual uint64_t ReadRegion(uint32_t region, uint64_t offset,
+                              unsigned size_bytes) = 0;
+  virtual void WriteRegion(uint32_t region, uint64_t offset,
+                           unsigned size_bytes, uint64_t value) = 0;
+
+  // Conventional PCI reset. On return no request of before touches guest RAM.
+  virtual void Reset() = 0;
+
+  // One bounded slice (some hundred microseconds at most) of pending work:
+  // SCRIPTS, queues, completions, timers. Called after each batch of frames,
+  // when a watched fd is ready, and at the deadline.
+  virtual Turn Run(Nanoseconds now) = 0;
+
+  // Freezes: on return nothing is in flight and State() is complete. Run and
+  // region accesses go on being possible after Resume only.
+  virtual void Quiesce() = 0;
+  virtual void Resume() = 0;
+
+  // Everything the device needs to resume, as one trivially copyable
+  // structure. LoadState checks a hostile image of it and answers false (the
+  // device unchanged) when it is not one.
+  virtual absl::Span<const std::byte> State() const = 0;
+  virtual bool LoadState(absl::Span<const std::byte> state) = 0;
+
+  virtual void ReportStatistics(Statistics* statistics) const = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SERVICES_RUNTIME_DEVICE_H_

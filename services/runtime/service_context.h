@@ -1,0 +1,43 @@
+// ServiceContext is all that a device is given: RAM, interrupts, the shadow
+// page, the clock, a log. There is nothing else in a service's world.
+
+#ifndef BULKHEAD_SERVICES_RUNTIME_SERVICE_CONTEXT_H_
+#define BULKHEAD_SERVICES_RUNTIME_SERVICE_CONTEXT_H_
+
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "services/runtime/device.h"
+#include "services/runtime/guest_memory.h"
+#include "services/runtime/interrupts.h"
+
+namespace bulkhead {
+
+class ServiceContext {
+ public:
+  virtual ~ServiceContext() = default;
+
+  virtual GuestMemory& memory() = 0;
+  virtual Interrupts& interrupts() = 0;
+
+  // The image part of the shadow page (ShadowRange.shadow_offset counts from
+  // its start). The device stores registers there as they change, with
+  // StoreShadow or by atomic stores of its own.
+  virtual absl::Span<uint8_t> shadow_image() = 0;
+
+  // CLOCK_MONOTONIC, as of this turn of the loop when `cached` is good enough.
+  virtual Nanoseconds Now() = 0;
+
+  // Before the first Run only: wake the loop when `fd` is readable.
+  virtual void Watch(int fd) = 0;
+
+  // One line for the log, at a limited rate; control bytes are escaped.
+  virtual void Log(absl::string_view line) = 0;
+  // Ends the service: its state is beyond repair. Never for a guest's fault.
+  [[noreturn]] virtual void Fail(absl::string_view why) = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SERVICES_RUNTIME_SERVICE_CONTEXT_H_

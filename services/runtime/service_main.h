@@ -1,0 +1,39 @@
+// ServiceMain is the whole life of a service process:
+//
+//   1. checks the fds it was given (proto/service_fds.h),
+//   2. receives Configure on the control channel,
+//   3. builds the device (which opens its backends and starts its workers),
+//   4. locks itself down: the steady seccomp filter of its policy,
+//   5. sends Ready, shakes hands with the shim, and serves until the control
+//      channel closes.
+//
+// A device's main.cc is a factory and one call of this.
+
+#ifndef BULKHEAD_SERVICES_RUNTIME_SERVICE_MAIN_H_
+#define BULKHEAD_SERVICES_RUNTIME_SERVICE_MAIN_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "services/runtime/device.h"
+#include "services/runtime/service_context.h"
+
+namespace bulkhead {
+
+class ServiceConfig;
+namespace sandbox {
+struct CompiledPolicy;
+}
+
+// An error is sent to the launcher as a Fault, for the user: it names the
+// field, the image or the limit, and what would be right.
+using DeviceFactory = std::function<absl::StatusOr<std::unique_ptr<Device>>(
+    const ServiceConfig& config, ServiceContext& context)>;
+
+int ServiceMain(const char* model, const sandbox::CompiledPolicy& policy,
+                const DeviceFactory& factory);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SERVICES_RUNTIME_SERVICE_MAIN_H_
