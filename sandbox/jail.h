@@ -8,13 +8,15 @@
 //          the AppArmor rule or the missing feature and what to do about it);
 //          Internal names the step that failed and its errno. No process is
 //          left behind by an error.
-// THREADS  One thread; the caller must be single-threaded (clone).
+// THREADS  One thread; the caller must be single-threaded (clone), and must
+//          not end that thread while the process lives (it dies with it).
 
 #ifndef BULKHEAD_SANDBOX_JAIL_H_
 #define BULKHEAD_SANDBOX_JAIL_H_
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,38 +31,56 @@ struct FdAssignment {
   int target;
 };
 
-// A directory or file of the host that a TREE root shows.
+// A directory or file of the host that a TREE root shows. Device nodes work.
 struct Bind {
   std::string source;
-  std::string target;     // absolute, inside the root
+  std::string target;  // absolute, inside the root; made when it is missing
   bool writable = false;
 };
 
 struct JailSpec {
   const CompiledPolicy* policy = nullptr;
-  int program_fd = -1;                // what is executed (static-PIE, or, with
-                                      // a tree, see `program_path`)
-  std::vector<std::string> arguments; // argv, with argv[0]
-  std::vector<FdAssignment> fds;      // exactly these, nothing else
+  int program_fd = -1;                 // what is executed (static-PIE, or, with
+                                       // a tree, see `program_path`)
+  std::vector<std::string> arguments;  // argv, with argv[0]
+  std::vector<FdAssignment> fds;       // exactly these, nothing else; targets
+                                       // below kProgramFd
 
   // The id outside, when the launcher is root: one per device. When it is not,
   // the child is the launcher's own user outside, whatever this says. Inside,
   // it is always kInsideId.
   uid_t outside_id = 0;
 
-  // TREE roots only.
-  std::string tree;                   // becomes /, read-only
-  std::string program_path;           // inside the tree
+  // What the process will map besides its own memory (the guest's RAM): added
+  // to the address space that its policy grants.
+  uint64_t mapped_bytes = 0;
+
+  // Placed in this cgroup (v2 directory) from its first instruction on, if any.
+  int cgroup_fd = -1;
+
+  // TREE roots only. The root is a small read-only tmpfs that shows the entries
+  // of `tree` read-only, then the binds, then an empty writable tmpfs for each
+  // path in `scratch`.
+  std::string tree;
+  std::string program_path;  // inside the root, absolute
   std::vector<Bind> binds;
+  std::vector<std::string> scratch;   // "/tmp"
+  uint64_t scratch_bytes = 16 << 20;  // each
   std::vector<std::string> environment;
   bool mount_proc = false;
 };
+
+// The number that the program has while it is executed. Policies allow execveat
+// on it and on nothing else; it closes by that very exec.
+inline constexpr int kProgramFd = 120;
 
 inline constexpr uid_t kInsideId = 65534;
 
 struct Process {
   pid_t pid = -1;
   int pidfd = -1;  // the caller's to close
+  // Watched for violations: call HandleStops (sandbox/violation.h) on SIGCHLD.
+  bool watched = false;
   // What the host could not give, in words ("core scheduling: not supported
   // by this kernel"); shown by the launcher, never silently dropped.
   std::vector<std::string> unavailable;

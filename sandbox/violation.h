@@ -1,0 +1,54 @@
+// ViolationWatch tells the launcher which system call a process was killed for.
+// A filter that kills leaves nothing in the exit status; so the launcher is the
+// tracer of the processes it spawns, asks the kernel to stop each thread where
+// its exit begins, and reads the registers there. No code of the dying process
+// runs, its system calls are not slowed (nothing traces them), and when the
+// launcher dies the kernel kills every process it watched.
+//
+// A stopped thread waits for the launcher: HandleStops must be called whenever
+// SIGCHLD arrives (block it, read it from a signalfd). Until then a process
+// that is exiting stays in exit; one that is running is not held up, except
+// that a signal sent to it is delivered only after the next HandleStops.
+//
+// TRUST    Register contents are the dying process's own: shown, never used.
+// ERRORS   A host that refuses tracing is reported by Spawn as unavailable;
+//          then there are no reports, and everything else works.
+// THREADS  The thread that called Spawn (a tracer is a thread).
+
+#ifndef BULKHEAD_SANDBOX_VIOLATION_H_
+#define BULKHEAD_SANDBOX_VIOLATION_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bulkhead::sandbox {
+
+struct Violation {
+  pid_t pid = -1;       // the process, as the launcher knows it
+  pid_t thread = -1;    // the thread in it that made the call
+  int number = -1;      // of the system call
+  std::string syscall;  // its name, or "unknown"
+  std::string abi;      // "x86_64", "x32", "i386"
+  uint64_t args[6] = {};
+  uint64_t instruction_pointer = 0;
+  // Where that is: offset in the file mapped there, which is what addr2line
+  // and a symbol table of the unstripped program take. 0 when unknown.
+  uint64_t file_offset = 0;
+
+  // "mprotect(0x7f21a4e00000, 4096, PROT_READ|PROT_EXEC)"
+  std::string ToString() const;
+};
+
+// Waits for all stops that are due now, lets each thread go on, and returns the
+// violations among them. Never blocks and never reaps: exits stay for waitid.
+std::vector<Violation> HandleStops();
+
+// Called by Spawn while the child still waits for it. An errno, or 0.
+int WatchForViolations(pid_t pid);
+
+}  // namespace bulkhead::sandbox
+
+#endif  // BULKHEAD_SANDBOX_VIOLATION_H_
