@@ -6,11 +6,20 @@
 //          absl::StatusCode::kDataLoss, the fds are closed, and the channel
 //          must be given up. Field values are the caller's to check.
 // ERRORS   Unavailable: the peer has closed. DataLoss: see above.
-//          ResourceExhausted: the socket's buffer is full (non-blocking send).
+//          ResourceExhausted: the socket's buffer is full; nothing was sent,
+//          outgoing() is as it was and Send may be tried again.
+//          InvalidArgument: outgoing() is too large or its fds do not match its
+//          type; it was not sent and is given up. Internal: anything else.
 // THREADS  One thread.
 //
-// The two Frame objects and the buffers are reused: once warm, nothing is
-// allocated per frame.
+// Send never waits, so that two sides with full buffers cannot wait for each
+// other. The rule: whoever asks (the shim, the launcher) goes on receiving
+// while it waits for room; only who answers (a service) may stop reading until
+// its answer is taken, with WaitToSend.
+//
+// Both frames live in arenas over fixed memory that is reset per frame, and
+// the buffers are reused: nothing is allocated per frame, other than strings
+// and frames of many fields (statistics, descriptions).
 
 #ifndef BULKHEAD_PROTO_CHANNEL_H_
 #define BULKHEAD_PROTO_CHANNEL_H_
@@ -40,19 +49,24 @@ class Channel {
 
   int fd() const { return fd_; }
 
-  // The frame to fill and send next; cleared, and kept allocated.
+  // The frame to fill and send next: empty after a Send that succeeded or was
+  // InvalidArgument. The reference is valid until then.
   Frame& outgoing();
   // Stamps the sequence and sends `outgoing()`; fds are duplicated by the
   // kernel and stay the caller's. Returns the sequence in *sequence if given.
   absl::Status Send(absl::Span<const int> fds = {},
                     uint64_t* sequence = nullptr);
+  // Waits until Send has room: false when timeout_ms (-1: none) has passed
+  // first. The peer's close counts as room; Send then says so.
+  bool WaitToSend(int timeout_ms);
 
-  // Receives one frame; false: none is waiting (only when !wait).
+  // Receives one frame; kNothing: none is waiting (only when !wait).
   // The frame and the fds are valid until the next call; fds that the caller
   // has not taken by then are closed.
   enum class Received { kFrame, kNothing };
   absl::Status Receive(bool wait, Received* received);
   const Frame& incoming() const;
+  // A taken fd reads as -1.
   absl::Span<const int> incoming_fds() const;
   // Takes fd number `index` out of incoming_fds(); the caller owns it.
   int TakeFd(size_t index);
@@ -71,7 +85,9 @@ class Channel {
 };
 
 // Checks that do not need a socket: what Receive does after recvmsg. Fuzzed.
-// `fd_count` is the number of fds that came along.
+// `fd_count` is the number of fds that came along. A body of a type that this
+// side does not know is no error: `frame` has BODY_NOT_SET then, and the
+// receiver answers UNKNOWN_REQUEST.
 absl::Status ParseFrame(absl::Span<const uint8_t> packet, size_t fd_count,
                         uint64_t expected_sequence, Frame* frame);
 

@@ -1,0 +1,279 @@
+#include "proto/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/arena.h"
+
+namespace bulkhead {
+namespace {
+
+// Enough for every frame of the data path; larger ones take heap blocks, given
+// back when the next frame comes.
+constexpr size_t kArenaBytes = 4096;
+
+constexpr size_t kControlBytes = CMSG_SPACE(kMaxFrameFds * sizeof(int));
+
+// A frame that is made anew in the same memory each time.
+class ReusedFrame {
+ public:
+  ReusedFrame() : arena_(Options(block_)) { Renew(); }
+
+  Frame& operator*() { return *frame_; }
+  Frame* get() { return frame_; }
+
+  void Renew() {
+    arena_.Reset();
+    frame_ = google::protobuf::Arena::CreateMessage<Frame>(&arena_);
+  }
+
+ private:
+  using Block = std::array<char, kArenaBytes>;
+
+  static google::protobuf::ArenaOptions Options(Block& block) {
+    google::protobuf::ArenaOptions options;
+    options.initial_block = block.data();
+    options.initial_block_size = block.size();
+    return options;
+  }
+
+  alignas(64) Block block_;
+  google::protobuf::Arena arena_;
+  Frame* frame_ = nullptr;
+};
+
+// How many fds the frame's type and contents ask for.
+absl::Status CheckFds(const Frame& frame, size_t fd_count) {
+  size_t expected = 0;
+  switch (frame.body_case()) {
+    case Frame::kHello:
+      if (frame.hello().has_device()) {
+        expected =
+            1 + static_cast<size_t>(frame.hello().device().doorbells_size());
+      }
+      break;
+    case Frame::kSetInterrupts: {
+      const SetInterrupts& set = frame.set_interrupts();
+      if (static_cast<uint32_t>(set.present_size()) != set.count()) {
+        return absl::DataLossError("SetInterrupts: present does not match");
+      }
+      expected = static_cast<size_t>(
+          std::count(set.present().begin(), set.present().end(), true));
+      break;
+    }
+    case Frame::kSaveState:
+    case Frame::kLoadState:
+      expected = 1;
+      break;
+    default:
+      break;
+  }
+  if (fd_count != expected) {
+    return absl::DataLossError(
+        absl::StrCat("frame of type ", static_cast<int>(frame.body_case()),
+                     " has ", fd_count, " fds instead of ", expected));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SocketError(const char* what, int error) {
+  switch (error) {
+    case EPIPE:
+    case ECONNRESET:
+    case ENOTCONN:
+      return absl::UnavailableError("the peer has closed the channel");
+    default:
+      return absl::InternalError(absl::StrCat(what, ": errno ", error));
+  }
+}
+
+// Waits for `events` or an error; false after the time-out.
+bool WaitFor(int fd, short events, int timeout_ms) {
+  timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1'000'000L};
+  for (;;) {
+    pollfd entry = {fd, events, 0};
+    const int ready =
+        ppoll(&entry, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
+    if (ready >= 0 || errno != EINTR) return ready != 0;
+  }
+}
+
+}  // namespace
+
+struct Channel::Buffers {
+  Buffers() {}  // NOLINT: the byte arrays stay untouched until used
+
+  ReusedFrame incoming;
+  ReusedFrame outgoing;
+  bool outgoing_is_used = false;
+  std::array<int, kMaxFrameFds> fds;
+  size_t fd_count = 0;
+  alignas(cmsghdr) std::array<char, kControlBytes> receive_control;
+  alignas(cmsghdr) std::array<char, kControlBytes> send_control;
+  std::array<uint8_t, kMaxFrameBytes> received;
+  std::array<uint8_t, kMaxFrameBytes> sent;
+
+  void CloseFds() {
+    for (size_t i = 0; i < fd_count; ++i) {
+      if (fds[i] >= 0) close(fds[i]);
+    }
+    fd_count = 0;
+  }
+
+  // Notes the fds of a received message, so that none is ever lost.
+  void CollectFds(msghdr* message) {
+    for (cmsghdr* header = CMSG_FIRSTHDR(message); header != nullptr;
+         header = CMSG_NXTHDR(message, header)) {
+      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+        continue;
+      }
+      const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      const unsigned char* data = CMSG_DATA(header);
+      for (size_t i = 0; i < count && fd_count < kMaxFrameFds; ++i) {
+        memcpy(&fds[fd_count++], data + i * sizeof(int), sizeof(int));
+      }
+    }
+  }
+};
+
+Channel::Channel(int fd) : fd_(fd), buffers_(new Buffers) {}
+
+Channel::~Channel() {
+  buffers_->CloseFds();
+  close(fd_);
+}
+
+Frame& Channel::outgoing() {
+  if (buffers_->outgoing_is_used) {
+    buffers_->outgoing.Renew();
+    buffers_->outgoing_is_used = false;
+  }
+  return *buffers_->outgoing;
+}
+
+absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
+  Frame& frame = outgoing();
+  frame.set_sequence(last_sent_ + 1);
+  const size_t size_bytes = frame.ByteSizeLong();
+  if (size_bytes > kMaxFrameBytes || fds.size() > kMaxFrameFds) {
+    buffers_->outgoing_is_used = true;
+    return absl::InvalidArgumentError(absl::StrCat("a frame of ", size_bytes,
+                                                   " bytes and ", fds.size(),
+                                                   " fds is too large"));
+  }
+  if (absl::Status status = CheckFds(frame, fds.size()); !status.ok()) {
+    buffers_->outgoing_is_used = true;
+    return absl::InvalidArgumentError(status.message());
+  }
+  frame.SerializeWithCachedSizesToArray(buffers_->sent.data());
+
+  iovec bytes = {buffers_->sent.data(), size_bytes};
+  msghdr message = {};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    message.msg_control = buffers_->send_control.data();
+    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
+
+  ssize_t sent;
+  do {
+    sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
+    return absl::ResourceExhaustedError("the socket's buffer is full");
+  }
+  buffers_->outgoing_is_used = true;
+  if (sent < 0) return SocketError("sendmsg", errno);
+  ++last_sent_;
+  if (sequence != nullptr) *sequence = last_sent_;
+  return absl::OkStatus();
+}
+
+bool Channel::WaitToSend(int timeout_ms) {
+  return WaitFor(fd_, POLLOUT, timeout_ms);
+}
+
+absl::Status Channel::Receive(bool wait, Received* received) {
+  *received = Received::kNothing;
+  buffers_->CloseFds();
+
+  iovec bytes = {buffers_->received.data(), buffers_->received.size()};
+  msghdr message = {};
+  ssize_t size_bytes;
+  for (;;) {
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = buffers_->receive_control.data();
+    message.msg_controllen = buffers_->receive_control.size();
+    size_bytes =
+        recvmsg(fd_, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+    if (size_bytes >= 0) break;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return SocketError("recvmsg", errno);
+    if (!wait) return absl::OkStatus();
+    WaitFor(fd_, POLLIN, -1);
+  }
+  buffers_->CollectFds(&message);
+
+  absl::Status status;
+  if (size_bytes == 0) {
+    // The end of the stream, or an empty packet, which no honest peer sends.
+    status = absl::UnavailableError("the peer has closed the channel");
+  } else if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+    status = absl::DataLossError("a packet is too large or has too many fds");
+  } else {
+    buffers_->incoming.Renew();
+    status = ParseFrame(
+        {buffers_->received.data(), static_cast<size_t>(size_bytes)},
+        buffers_->fd_count, last_received_ + 1, buffers_->incoming.get());
+  }
+  if (!status.ok()) {
+    buffers_->CloseFds();
+    return status;
+  }
+  ++last_received_;
+  *received = Received::kFrame;
+  return status;
+}
+
+const Frame& Channel::incoming() const { return *buffers_->incoming; }
+
+absl::Span<const int> Channel::incoming_fds() const {
+  return {buffers_->fds.data(), buffers_->fd_count};
+}
+
+int Channel::TakeFd(size_t index) {
+  if (index >= buffers_->fd_count) return -1;
+  const int fd = buffers_->fds[index];
+  buffers_->fds[index] = -1;
+  return fd;
+}
+
+absl::Status ParseFrame(absl::Span<const uint8_t> packet, size_t fd_count,
+                        uint64_t expected_sequence, Frame* frame) {
+  if (packet.size() > kMaxFrameBytes ||
+      !frame->ParseFromArray(packet.data(), static_cast<int>(packet.size()))) {
+    return absl::DataLossError("a packet is not a frame");
+  }
+  if (frame->sequence() != expected_sequence) {
+    return absl::DataLossError(absl::StrCat(
+        "frame ", frame->sequence(), " came instead of ", expected_sequence));
+  }
+  return CheckFds(*frame, fd_count);
+}
+
+}  // namespace bulkhead
