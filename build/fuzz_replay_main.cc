@@ -27,8 +27,8 @@ using Input = std::vector<uint8_t>;
 
 void Run(const Input& input) {
   // A heap block of exactly this size, so that a sanitizer sees an overrun.
-  const Input copy(input);
-  LLVMFuzzerTestOneInput(copy.data(), copy.size());
+  const Input exact(input.begin(), input.end());
+  LLVMFuzzerTestOneInput(exact.data(), exact.size());
 }
 
 Input ReadFile(const std::filesystem::path& path) {
