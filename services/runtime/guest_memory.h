@@ -44,8 +44,18 @@ class GuestMemory {
   // Regions of RAM that QEMU may have mapped at one time.
   static constexpr size_t kMaxMappings = 4096;
 
+  enum class Source {
+    // The launcher's memfd. It must carry F_SEAL_SHRINK, so that no page of it
+    // can go away under the service (SIGBUS).
+    kSealedMemfd,
+    // A file whose size somebody else can change, for a QEMU that the user
+    // runs. Whoever shrinks it ends this service, and nothing else.
+    kPlainFile,
+  };
+
   // Maps `ram_fd` (stays the caller's) once. `ram_bytes` must be its size.
-  static absl::StatusOr<GuestMemory> Create(int ram_fd, uint64_t ram_bytes);
+  static absl::StatusOr<GuestMemory> Create(
+      int ram_fd, uint64_t ram_bytes, Source source = Source::kSealedMemfd);
   // No mapping of a file: RAM of the given size for unit tests, identity
   // mapped from address 0.
   static GuestMemory CreateForTest(uint64_t ram_bytes);
@@ -58,9 +68,18 @@ class GuestMemory {
   // RAM, or one that wraps is InvalidArgument and changes nothing.
   absl::Status Map(GuestAddress address, uint64_t size_bytes,
                    uint64_t ram_offset, bool readable, bool writable);
-  // Removes whatever lies in the range, splitting mappings at its edges.
+  // Removes whatever lies in the range, splitting mappings at its edges. When
+  // the table is full, the part above a hole goes with it: less is mapped then,
+  // never more.
   void Unmap(GuestAddress address, uint64_t size_bytes);
   void UnmapAll();
+  // Whether any byte of the range is mapped.
+  bool IsMapped(GuestAddress address, uint64_t size_bytes) const;
+
+  // Seals the host's mapping itself (mseal) where the kernel can: no later
+  // munmap, mremap or mprotect of it, not even by this process. It then lasts
+  // until the process ends.
+  void Seal();
 
   bool Read(GuestAddress address, void* to, size_t size_bytes) const;
   bool Write(GuestAddress address, const void* from, size_t size_bytes);
@@ -72,7 +91,8 @@ class GuestMemory {
     return Read(address, value, sizeof(T));
   }
 
-  // The host segments of a guest range, for I/O straight to or from RAM.
+  // The host segments of a guest range, for I/O straight to or from RAM;
+  // neighbours are joined.
   // Appends to `segments` at *count; false when it does not translate or needs
   // more than `capacity` segments in all (nothing is then appended).
   bool Translate(GuestAddress address, uint64_t size_bytes,
@@ -99,10 +119,20 @@ class GuestMemory {
   };
 
   GuestMemory(std::byte* base, uint64_t ram_bytes);
+  // The mapping that holds `address`, or nullptr.
   const Mapping* Find(uint64_t address) const;
+  // Index of the first mapping that ends above `address`.
+  size_t LowerBound(uint64_t address) const;
+  std::byte* Aligned(GuestAddress address, size_t size_bytes,
+                     DmaDirection direction) const;
+  // Calls step(host, bytes) for each piece of a range that has been checked.
+  template <typename Step>
+  bool Walk(GuestAddress address, uint64_t size_bytes, DmaDirection direction,
+            Step step) const;
 
   std::byte* base_ = nullptr;
   uint64_t ram_bytes_ = 0;
+  bool sealed_ = false;
   std::vector<Mapping> mappings_;  // sorted by address, disjoint
   mutable size_t last_hit_ = 0;
 };

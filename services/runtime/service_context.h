@@ -1,9 +1,16 @@
 // ServiceContext is all that a device is given: RAM, interrupts, the shadow
 // page, the clock, a log. There is nothing else in a service's world.
+//
+// TRUST    What lies in memory() and doorbell() is the guest's, and changes at
+//          any moment. What a device writes to shadow_image() the shim may show
+//          the guest.
+// ERRORS   None; a device that cannot go on calls Fail.
+// THREADS  The loop.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_SERVICE_CONTEXT_H_
 #define BULKHEAD_SERVICES_RUNTIME_SERVICE_CONTEXT_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
@@ -26,7 +33,12 @@ class ServiceContext {
   // StoreShadow or by atomic stores of its own.
   virtual absl::Span<uint8_t> shadow_image() = 0;
 
-  // CLOCK_MONOTONIC, as of this turn of the loop when `cached` is good enough.
+  // The host's view of DeviceDescription.doorbells[index], which the guest may
+  // write at any moment without a message. Empty before the first Run. While a
+  // doorbell may ring, the device asks for a deadline: nothing else wakes it.
+  virtual absl::Span<uint8_t> doorbell(size_t index) = 0;
+
+  // CLOCK_MONOTONIC. No system call (vDSO).
   virtual Nanoseconds Now() = 0;
 
   // Before the first Run only: wake the loop when `fd` is readable.
