@@ -71,6 +71,7 @@ absl::Status CheckFds(const Frame& frame, size_t fd_count) {
     }
     case Frame::kSaveState:
     case Frame::kLoadState:
+    case Frame::kReplaceChannel:
       expected = 1;
       break;
     default:
