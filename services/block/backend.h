@@ -47,7 +47,7 @@ enum class Operation : uint8_t {
 
 enum class IoStatus : uint8_t {
   kOk,
-  kInvalid,      // beyond the end, misaligned, or too many segments
+  kInvalid,  // beyond the end, misaligned, or too many segments
   kReadOnly,
   kNoSpace,      // the host is out of space or quota
   kCorrupt,      // the image's metadata make no sense there
@@ -57,12 +57,12 @@ enum class IoStatus : uint8_t {
 
 struct Request {
   Operation operation = Operation::kRead;
-  bool force_unit_access = false;  // kWrite, kWriteZeroes: durable when done
-  bool may_unmap = false;          // kWriteZeroes
-  IoStatus status = IoStatus::kOk; // valid in `done`
-  uint64_t offset_bytes = 0;       // multiple of 512
-  uint64_t length_bytes = 0;       // multiple of 512; sum of segments for I/O
-  const iovec* segments = nullptr; // lives until `done`
+  bool force_unit_access = false;   // kWrite, kWriteZeroes: durable when done
+  bool may_unmap = false;           // kWriteZeroes
+  IoStatus status = IoStatus::kOk;  // valid in `done`
+  uint64_t offset_bytes = 0;        // multiple of 512
+  uint64_t length_bytes = 0;        // multiple of 512; sum of segments for I/O
+  const iovec* segments = nullptr;  // lives until `done`
   size_t segment_count = 0;
 
   // Called exactly once, from Submit or Poll. The request is the caller's

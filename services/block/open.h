@@ -26,6 +26,9 @@ namespace bulkhead::block {
 struct OpenOptions {
   // Threads for I/O that would block; 0: everything inline.
   unsigned workers = 1;
+  // The process will lock itself down: its threads can then not end (that
+  // takes munmap and exit) and sleep for ever instead.
+  bool locks_down = true;
 };
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,

@@ -1,0 +1,155 @@
+#include "services/block/raw.h"
+
+#include <string.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "services/block/request_check.h"
+
+namespace bulkhead::block {
+namespace {
+
+// Completions that submit again from inside: deeper ones wait for Poll.
+constexpr unsigned kMaxDepth = 4;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RawBackend>> RawBackend::Create(
+    std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+    const RawOptions& options) {
+  const int64_t bytes = file->Size();
+  if (bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "its size cannot be told: ", strerror(static_cast<int>(-bytes))));
+  }
+  if (bytes == 0) return absl::InvalidArgumentError("it is empty");
+  return std::unique_ptr<RawBackend>(new RawBackend(
+      std::move(file), std::move(pool), options, static_cast<uint64_t>(bytes)));
+}
+
+RawBackend::RawBackend(std::unique_ptr<FileIo> file,
+                       std::unique_ptr<WorkerPool> pool,
+                       const RawOptions& options, uint64_t file_bytes)
+    : file_(std::move(file)),
+      pool_(std::move(pool)),
+      queue_(pool_.get()),
+      options_(options) {
+  // A last sector that the file holds only in part ends in zeroes.
+  geometry_.capacity_bytes =
+      (file_bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  tail_bytes_ = geometry_.capacity_bytes - file_bytes;
+  geometry_.read_only = options.read_only;
+  geometry_.can_discard = !options.read_only;
+  geometry_.can_write_zeroes = !options.read_only;
+  geometry_.discard_granularity_bytes = 4096;
+  for (Slot& slot : slots_) {
+    slot.next_free = free_;
+    free_ = &slot;
+  }
+}
+
+RawBackend::~RawBackend() = default;
+
+void RawBackend::Submit(Request* request) {
+  request->next = nullptr;
+  ++in_flight_;
+  if (depth_ < kMaxDepth) {
+    Start(request);
+    return;
+  }
+  (postponed_last_ != nullptr ? postponed_last_->next : postponed_first_) =
+      request;
+  postponed_last_ = request;
+  if (postponed_first_ == request) pool_->Wake();
+}
+
+size_t RawBackend::Poll() {
+  size_t polled = pool_->Poll();
+  Request* request = postponed_first_;
+  postponed_first_ = postponed_last_ = nullptr;
+  while (request != nullptr) {
+    Request* next = request->next;
+    request->next = nullptr;
+    Start(request);
+    ++polled;
+    request = next;
+  }
+  return polled;
+}
+
+void RawBackend::Start(Request* request) {
+  IoStatus status = CheckRequest(*request, geometry_);
+  if (status == IoStatus::kOk && free_ == nullptr) status = IoStatus::kInvalid;
+  if (status != IoStatus::kOk) {
+    Finish(request, status);
+    return;
+  }
+  Slot* slot = free_;
+  if (!Prepare(*request, slot)) {
+    Finish(request, IoStatus::kOk);
+    return;
+  }
+  free_ = slot->next_free;
+  slot->request = request;
+  slot->owner = this;
+  slot->finished = OnFinished;
+  if (queue_.Start(slot)) OnFinished(slot);
+}
+
+// False: there is nothing to do.
+bool RawBackend::Prepare(const Request& request, Slot* slot) const {
+  slot->file = file_.get();
+  slot->segments = request.segments;
+  slot->segment_count = request.segment_count;
+  slot->offset_bytes = request.offset_bytes;
+  slot->length_bytes = request.length_bytes;
+  slot->may_miss_bytes = 0;
+  const bool durable =
+      (request.force_unit_access || !write_cache_) && !options_.ignore_flush;
+  slot->durable = durable;
+  switch (request.operation) {
+    case Operation::kRead:
+      // The file's last sector, and no more, may be incomplete.
+      if (request.offset_bytes + request.length_bytes ==
+          geometry_.capacity_bytes) {
+        slot->may_miss_bytes = tail_bytes_;
+      }
+      slot->operation = FileOperation::kRead;
+      break;
+    case Operation::kWrite:
+      slot->operation =
+          durable ? FileOperation::kDurableWrite : FileOperation::kWrite;
+      break;
+    case Operation::kFlush:
+      slot->operation = FileOperation::kSync;
+      slot->length_bytes = 0;
+      return !options_.ignore_flush && !options_.read_only;
+    case Operation::kDiscard:
+      slot->operation = FileOperation::kPunchHole;
+      break;
+    case Operation::kWriteZeroes:
+      slot->operation = request.may_unmap ? FileOperation::kPunchZeroes
+                                          : FileOperation::kWriteZeroes;
+      break;
+  }
+  return request.length_bytes > 0;
+}
+
+void RawBackend::OnFinished(FileWork* work) {
+  Slot* slot = static_cast<Slot*>(work);
+  RawBackend* self = static_cast<RawBackend*>(slot->owner);
+  Request* request = slot->request;
+  slot->next_free = self->free_;
+  self->free_ = slot;
+  self->Finish(request, StatusOfErrno(slot->error));
+}
+
+void RawBackend::Finish(Request* request, IoStatus status) {
+  request->status = status;
+  --in_flight_;
+  ++depth_;
+  request->done(request);
+  --depth_;
+}
+
+}  // namespace bulkhead::block

@@ -1,0 +1,74 @@
+// RawBackend is a disk whose bytes are a file's bytes: a regular file or a
+// block device.
+//
+// TRUST    The file's bytes mean nothing to it. Requests are checked.
+// ERRORS   See Backend. A file that became shorter than the disk: kIoError.
+// THREADS  The loop; what would wait runs on the pool.
+
+#ifndef BULKHEAD_SERVICES_BLOCK_RAW_H_
+#define BULKHEAD_SERVICES_BLOCK_RAW_H_
+
+#include <array>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "services/block/backend.h"
+#include "services/block/file_io.h"
+#include "services/block/file_queue.h"
+#include "services/block/worker_pool.h"
+
+namespace bulkhead::block {
+
+struct RawOptions {
+  bool read_only = false;
+  bool ignore_flush = false;
+};
+
+class RawBackend final : public Backend {
+ public:
+  static absl::StatusOr<std::unique_ptr<RawBackend>> Create(
+      std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+      const RawOptions& options);
+  ~RawBackend() override;
+
+  const Geometry& geometry() const override { return geometry_; }
+  void Submit(Request* request) override;
+  size_t Poll() override;
+  int event_fd() const override { return pool_->event_fd(); }
+  size_t in_flight() const override { return in_flight_; }
+  void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
+  void ReportStatistics(Statistics*) const override {}
+
+ private:
+  struct Slot : FileWork {
+    Request* request = nullptr;
+    Slot* next_free = nullptr;
+  };
+
+  RawBackend(std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+             const RawOptions& options, uint64_t file_bytes);
+
+  void Start(Request* request);
+  bool Prepare(const Request& request, Slot* slot) const;
+  void Finish(Request* request, IoStatus status);
+  static void OnFinished(FileWork* work);
+
+  std::unique_ptr<FileIo> file_;
+  std::unique_ptr<WorkerPool> pool_;
+  FileQueue queue_;
+  const RawOptions options_;
+  Geometry geometry_;
+  uint64_t tail_bytes_ = 0;  // of the last sector, that the file lacks
+  bool write_cache_ = true;
+  size_t in_flight_ = 0;
+  // Requests that arrive from inside a completion, too deep to run there.
+  unsigned depth_ = 0;
+  Request* postponed_first_ = nullptr;
+  Request* postponed_last_ = nullptr;
+  Slot* free_ = nullptr;
+  std::array<Slot, kMaxInFlight> slots_;
+};
+
+}  // namespace bulkhead::block
+
+#endif  // BULKHEAD_SERVICES_BLOCK_RAW_H_
