@@ -15,6 +15,10 @@
 
 namespace bulkhead::sandbox {
 
+// The number that a program's fd has while it is executed. A policy allows
+// execveat of it and of nothing else, and that very exec closes it.
+inline constexpr int kProgramFd = 120;
+
 struct CompiledLimit {
   int resource;  // RLIMIT_*
   const char* name;

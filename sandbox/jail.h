@@ -70,10 +70,6 @@ struct JailSpec {
   bool mount_proc = false;
 };
 
-// The number that the program has while it is executed. Policies allow execveat
-// on it and on nothing else; it closes by that very exec.
-inline constexpr int kProgramFd = 120;
-
 inline constexpr uid_t kInsideId = 65534;
 
 struct Process {

@@ -1,0 +1,26 @@
+// Check refuses a policy that says too much, too little, or something other
+// than it seems to say: unknown calls, rules without a why, duplicates, rules
+// that another one makes meaningless, and everything that no service may have.
+//
+// ERRORS   InvalidArgument: one line for each mistake, with its file and line
+//          and what would be right.
+
+#ifndef BULKHEAD_POLICY_CHECK_H_
+#define BULKHEAD_POLICY_CHECK_H_
+
+#include "absl/status/status.h"
+#include "policy/source.h"
+
+namespace bulkhead::policy {
+
+absl::Status Check(const Source& source);
+
+// True when every call that `narrow` matches is matched by `wide` as well.
+bool Covers(const SyscallRule& wide, const SyscallRule& narrow);
+
+// True when no call can match both. (False also when that cannot be told.)
+bool Disjoint(const SyscallRule& a, const SyscallRule& b);
+
+}  // namespace bulkhead::policy
+
+#endif  // BULKHEAD_POLICY_CHECK_H_

@@ -1,0 +1,46 @@
+// Filter makes the bytecode of one phase of a policy, with libseccomp: the
+// architecture is checked first, x32 and i386 are killed, what no rule allows
+// is killed, and hot calls are compared first. The same policy and the same
+// libseccomp give the same bytes.
+//
+// TRUST    The policy has passed Check.
+// ERRORS   Internal: libseccomp refused a rule; the message names it.
+
+#ifndef BULKHEAD_POLICY_FILTER_H_
+#define BULKHEAD_POLICY_FILTER_H_
+
+#include <linux/filter.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "proto/policy.pb.h"
+
+namespace bulkhead::policy {
+
+enum class FilterPhase {
+  // Every rule, except that a STEADY refusal waits for its phase. A program in
+  // a TREE never locks itself down: this filter, with every rule, is for life.
+  kLaunch,
+  kSteady,  // STEADY rules
+};
+
+bool InPhase(const Policy& policy, const SyscallRule& rule, FilterPhase phase);
+
+absl::StatusOr<std::vector<sock_filter>> BuildFilter(const Policy& policy,
+                                                     FilterPhase phase);
+
+// "libseccomp 2.5.4"
+std::string FilterBackend();
+
+// One line for each instruction, jumps as line numbers, calls by name.
+std::string Disassemble(const std::vector<sock_filter>& filter);
+
+// Of the bytes of the filters, one after the other; hexadecimal.
+std::string FilterHash(const std::vector<sock_filter>& launch,
+                       const std::vector<sock_filter>& steady);
+
+}  // namespace bulkhead::policy
+
+#endif  // BULKHEAD_POLICY_FILTER_H_
