@@ -72,41 +72,29 @@ download_guest() {
     apt-get -c "$dir/apt.conf" download -q $kernel $names)
 }
 
-# needed_by FILE...: the shared libraries that ELF files name.
-needed_by() {
-  readelf -d "$@" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u
-}
-
-# copy_programs FROM TO: the programs and the libraries that they need.
+# copy_programs FROM TO: the programs, and the libraries that the distribution's
+# own loader resolves for them.
 copy_programs() {
-  local from=$1 to=$2 name file missing=() queue
+  local from=$1 to=$2 name file
   mkdir -p "$to"/{bin,lib,lib64}
-  for name in "${guest_programs[@]}"; do
+  for name in busybox "${guest_programs[@]}"; do
     file=$(find "$from/usr/bin" "$from/usr/sbin" -name "$name" -print -quit)
     if [[ -n $file ]]; then cp -L "$file" "$to/bin/$name"; fi
   done
-  file=$(find "$from/usr/bin" "$from/usr/sbin" -name busybox -print -quit)
-  [[ -n $file ]] || die "busybox-static holds no busybox"
-  cp "$file" "$to/bin/busybox"
+  [[ -x $to/bin/busybox ]] || die "busybox-static holds no busybox"
 
-  mapfile -t queue < <(needed_by "$to"/bin/*)
-  while ((${#queue[@]})); do
-    for name in "${queue[@]}"; do
-      if [[ -e $to/lib/$name ]]; then continue; fi
-      file=$(find "$from/usr/lib" "$from/usr/lib64" -name "$name" -print -quit)
-      if [[ -n $file ]]; then cp -L "$file" "$to/lib/$name"; fi
-      if [[ -z $file ]]; then missing+=("$name"); fi
-    done
-    mapfile -t queue < <(needed_by "$to"/lib/* | while read -r name; do
-      if [[ ! -e $to/lib/$name && " ${missing[*]} " != *" $name "* ]]; then
-        echo "$name"
-      fi
-    done)
-  done
-  if ((${#missing[@]})); then
-    say "warning: the guest lacks ${missing[*]} (see tools/setup/guest_tree.sh)"
+  cp -L "$from/usr/lib64/ld-linux-x86-64.so.2" "$to/lib64/"
+  local loader=("$to/lib64/ld-linux-x86-64.so.2" --inhibit-cache --library-path
+    "$from/usr/lib/x86_64-linux-gnu:$from/usr/lib" --list)
+  for file in "$to"/bin/*; do
+    if [[ $file != */busybox ]]; then "${loader[@]}" "$file"; fi
+  done | sort -u >"$tree.libraries"
+  if grep -q 'not found' "$tree.libraries"; then
+    die "a guest program lacks a library:" "$(grep 'not found' "$tree.libraries")"
   fi
-  ln -sfn ../lib/ld-linux-x86-64.so.2 "$to/lib64/ld-linux-x86-64.so.2"
+  awk '$2 == "=>" && $1 !~ /^\// { print $3 }' "$tree.libraries" | sort -u |
+    xargs -r cp -L -t "$to/lib"
+  rm -f "$tree.libraries"
 }
 
 # copy_modules FROM TO VERSION: the listed modules with their dependencies,
