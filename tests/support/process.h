@@ -1,0 +1,82 @@
+// Process runs a program as a person would, on a terminal or on pipes, and lets
+// a test wait for what it prints.
+//
+// ERRORS   A wait that runs out answers false; the caller prints output().
+// THREADS  One.
+
+#ifndef BULKHEAD_TESTS_SUPPORT_PROCESS_H_
+#define BULKHEAD_TESTS_SUPPORT_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace bulkhead::testing {
+
+using Seconds = std::chrono::duration<double>;
+
+class Process {
+ public:
+  enum class Console {
+    kPipes,     // standard input is empty, output goes to a pipe
+    kTerminal,  // all three are a pseudo terminal, the controlling one
+  };
+
+  // Starts argv[0] in a process group of its own. Aborts the test program when
+  // it cannot be started at all.
+  Process(std::vector<std::string> argv, Console console = Console::kPipes);
+  // Ends it with SIGKILL if it still runs, and reaps it.
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  // Reads output until `text` appears after the last match.
+  bool WaitFor(const std::string& text, Seconds timeout);
+  // Reads output for a while, or until the end of it.
+  void Drain(Seconds duration);
+  // Types on the terminal.
+  void Type(const std::string& text);
+  void Signal(int signal);
+  // Closes the test's end of the terminal: the program gets SIGHUP.
+  void CloseTerminal();
+
+  // Reads to the end of the output and reaps. The exit status, 128 + signal
+  // when killed, -1 when it does not end in time.
+  int Wait(Seconds timeout);
+
+  pid_t pid() const { return pid_; }
+  bool running();
+  // Everything printed until now.
+  const std::string& output() const { return output_; }
+  // What came between the last two matches of WaitFor, match included.
+  const std::string& last_match() const { return last_match_; }
+
+  // Every living descendant, from /proc.
+  std::vector<pid_t> Descendants() const;
+
+ private:
+  bool ReadSome(Seconds timeout);
+
+  pid_t pid_ = -1;
+  int in_ = -1;
+  int out_ = -1;
+  bool ended_ = false;  // of the output
+  int status_ = -1;
+  bool reaped_ = false;
+  std::string output_;
+  size_t matched_ = 0;
+  std::string last_match_;
+};
+
+// The command line of a process, arguments joined by spaces; "" when gone.
+std::string CommandLine(pid_t pid);
+// The first of `pids` whose command line holds `text`; -1: none.
+pid_t FindByCommand(const std::vector<pid_t>& pids, const std::string& text);
+// True once no process of `pids` lives (zombies count as gone).
+bool AllGone(const std::vector<pid_t>& pids, Seconds timeout);
+
+}  // namespace bulkhead::testing
+
+#endif  // BULKHEAD_TESTS_SUPPORT_PROCESS_H_
