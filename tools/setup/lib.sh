@@ -39,21 +39,14 @@ run_apt() {
     "$@" -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 2>>"$log" </dev/null ||
       echo "failed:$?"
   } | {
-    # "pmstatus:PACKAGE[:ARCHITECTURE]:PERCENT:what"; other lines are packages'
-    # own words.
-    local line failed=0
-    local -r status_line='^(dl|pm)status:[^:]+(:[a-z0-9]+)?:([0-9]+)(\.[0-9]+)?:'
-    while IFS= read -r line; do
-      if [[ $line =~ $status_line ]]; then
-        case ${BASH_REMATCH[1]} in
-          dl) progress "$label: downloading" "${BASH_REMATCH[3]}" ;;
-          pm) progress "$label: installing" "${BASH_REMATCH[3]}" ;;
-        esac
-      elif [[ $line == failed:* ]]; then
-        failed=1
-      else
-        printf '%s\n' "$line" >>"$log"
-      fi
+    local kind percent failed=0
+    while IFS=: read -r kind _ percent _; do
+      case $kind in
+        dlstatus) progress "$label: downloading" "${percent%%.*}" ;;
+        pmstatus) progress "$label: installing" "${percent%%.*}" ;;
+        failed) failed=1 ;;
+        *) ;;
+      esac
     done
     exit "$failed"
   } || status=1
