@@ -44,9 +44,8 @@ size_t StandardData(const LogicalUnit& unit, uint8_t* to) {
   to[2] = 0x06;                                        // VERSION: SPC-4
   to[3] = 0x12;  // HISUP, RESPONSE DATA FORMAT 2
   to[4] = kStandardInquiryBytes - 5;
-  to[7] = 0x02;  // CMDQUE
-  // SPI-3's bits: WBUS16 and SYNC.
-  if (unit.options().parallel_scsi) to[7] |= 0x30;
+  to[7] = 0x02;                                     // CMDQUE
+  if (unit.options().parallel_scsi) to[7] |= 0x10;  // SYNC, of SPI-3
   PutText(to + 8, 8, unit.config().vendor);
   PutText(to + 16, 16, unit.config().product);
   PutText(to + 32, 4, "1.0");

@@ -40,7 +40,8 @@ struct BusOptions {
   // The adapter sends sense data with the status. Otherwise (parallel SCSI) a
   // unit keeps it until REQUEST SENSE asks.
   bool autosense = false;
-  // INQUIRY says that wide and synchronous transfers can be negotiated.
+  // INQUIRY says that synchronous transfers can be negotiated. Wide ones
+  // cannot: the bus is narrow.
   bool parallel_scsi = true;
   // Data passes through `piece_count` buffers of `piece_bytes` (a multiple of
   // 32 KiB) each.

@@ -66,8 +66,9 @@ block::IoStatus MemoryBackend::Perform(block::Request* request) {
   using block::Operation;
   const uint64_t at = request->offset_bytes;
   const uint64_t size = request->length_bytes;
-  if (at % 512 != 0 || size % 512 != 0 || at > bytes_.size() ||
-      size > bytes_.size() - at) {
+  const uint64_t capacity = geometry_.capacity_bytes;
+  if (at % 512 != 0 || size % 512 != 0 || at > capacity ||
+      size > capacity - at) {
     return IoStatus::kInvalid;
   }
   if (geometry_.read_only && request->operation != Operation::kRead &&
@@ -89,25 +90,33 @@ block::IoStatus MemoryBackend::Perform(block::Request* request) {
     case Operation::kFlush:
       break;
     case Operation::kDiscard:  // undefined contents: not what was there
-      std::fill_n(bytes_.begin() + static_cast<ptrdiff_t>(at), size, 0xdd);
+      Fill(at, size, 0xdd);
       break;
     case Operation::kWriteZeroes:
-      std::fill_n(bytes_.begin() + static_cast<ptrdiff_t>(at), size, 0x00);
+      Fill(at, size, 0x00);
       break;
   }
   return IoStatus::kOk;
 }
 
+uint64_t MemoryBackend::Kept(uint64_t offset, uint64_t size) const {
+  return offset >= bytes_.size() ? 0 : std::min(size, bytes_.size() - offset);
+}
+
+void MemoryBackend::Fill(uint64_t offset, uint64_t size, uint8_t value) {
+  const uint64_t kept = Kept(offset, size);
+  if (kept > 0) std::memset(&bytes_[offset], value, kept);
+}
+
 void MemoryBackend::Copy(block::Request* request, bool to_disk) {
-  uint8_t* disk = bytes_.data() + request->offset_bytes;
+  uint64_t at = request->offset_bytes;
   for (size_t i = 0; i < request->segment_count; ++i) {
     const iovec& segment = request->segments[i];
-    if (to_disk) {
-      std::memcpy(disk, segment.iov_base, segment.iov_len);
-    } else {
-      std::memcpy(segment.iov_base, disk, segment.iov_len);
-    }
-    disk += segment.iov_len;
+    const uint64_t kept = Kept(at, segment.iov_len);
+    if (!to_disk) std::memset(segment.iov_base, 0, segment.iov_len);
+    if (kept > 0 && to_disk) std::memcpy(&bytes_[at], segment.iov_base, kept);
+    if (kept > 0 && !to_disk) std::memcpy(segment.iov_base, &bytes_[at], kept);
+    at += segment.iov_len;
   }
 }
 

@@ -19,7 +19,8 @@ namespace bulkhead::scsi {
 
 class MemoryBackend final : public block::Backend {
  public:
-  explicit MemoryBackend(uint64_t capacity_bytes);
+  // Keeps the first `kept_bytes` (0: all); the rest reads as zeroes.
+  explicit MemoryBackend(uint64_t capacity_bytes, uint64_t kept_bytes = 0);
 
   // Requests wait for Release (or for Poll, when `complete_in_poll`).
   void Hold() { holding_ = true; }
@@ -60,6 +61,8 @@ class MemoryBackend final : public block::Backend {
  private:
   block::IoStatus Perform(block::Request* request);
   void Copy(block::Request* request, bool to_disk);
+  void Fill(uint64_t offset, uint64_t size, uint8_t value);
+  uint64_t Kept(uint64_t offset, uint64_t size) const;
 
   block::Geometry geometry_;
   std::vector<uint8_t> bytes_;
