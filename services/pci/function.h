@@ -10,7 +10,7 @@
 //     uint64_t ReadBar(unsigned bar, uint64_t offset, unsigned bytes) override;
 //     ...
 //    private:
-//     struct State { pci::FunctionState pci; ... } state_ = {};
+//     struct Saved { pci::FunctionState pci; ... } state_ = {};
 //   };
 //
 // Masking as QEMU does it: QEMU traps the MSI-X table and keeps its own copy,

@@ -1,0 +1,243 @@
+#include "services/runtime/server.h"
+
+#include <errno.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <ctime>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr size_t kControlEntry = 0;
+constexpr size_t kShimEntry = 1;
+constexpr size_t kFirstWatched = 2;
+
+// Looks at every descriptor, not only the shim's, this often while spinning.
+constexpr int kSpinsPerPoll = 4;
+
+timespec ToTimespec(Nanoseconds time) {
+  return {static_cast<time_t>(time / 1'000'000'000),
+          static_cast<long>(time % 1'000'000'000)};
+}
+
+}  // namespace
+
+bool HasCpuToSpare() {
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
+         CPU_COUNT(&allowed) > 1;
+}
+
+Server::Server(LiveContext& context, Device& device, Channel& shim,
+               Channel& control, const Options& options)
+    : context_(context),
+      device_(device),
+      shim_(shim),
+      control_(control),
+      options_(options),
+      loaded_state_(device.State().size()),
+      spin_(options.spin_limit) {
+  DeviceDescription description;
+  device_.Describe(&description);
+  for (const Region& region : description.regions()) {
+    if (region.index() >= regions_.size()) continue;
+    regions_[region.index()] = {region.size_bytes(), region.readable(),
+                                region.writable()};
+  }
+  poll_.push_back({control_.fd(), POLLIN, 0});
+  poll_.push_back({shim_.fd(), POLLIN, 0});
+  for (const int fd : context_.watched()) poll_.push_back({fd, POLLIN, 0});
+}
+
+absl::Status Server::Serve() {
+  int turns_without_poll = 0;
+  while (control_open_) {
+    int frames = 0;
+    if (absl::Status status = DrainShim(kBatch, &frames); !status.ok()) {
+      return status;
+    }
+    Turn turn;
+    if (!quiesced_) {
+      ++counters_.turns;
+      turn = device_.Run(context_.Now());
+      ReportInterruptFailure();
+    }
+    if (frames == kBatch || turn.busy) {
+      if (++turns_without_poll >= kBusyTurns) {
+        turns_without_poll = 0;
+        bool ready;
+        const timespec now = {};
+        if (absl::Status status = Poll(&now, &ready); !status.ok()) {
+          return status;
+        }
+      }
+      continue;
+    }
+    turns_without_poll = 0;
+    if (absl::Status status = Idle(turn.deadline); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::DrainShim(int limit, int* frames) {
+  while (*frames < limit && shim_open_ && !quiesced_) {
+    Channel::Received received;
+    if (absl::Status status = shim_.Receive(/*wait=*/false, &received);
+        !status.ok()) {
+      if (absl::IsUnavailable(status)) {
+        ShimClosed();
+        return absl::OkStatus();
+      }
+      return absl::Status(status.code(),
+                          absl::StrCat("from the shim: ", status.message()));
+    }
+    if (received == Channel::Received::kNothing) break;
+    ++*frames;
+    if (absl::Status status = ServeShimFrame(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::DrainControl() {
+  for (int i = 0; i < kBatch; ++i) {
+    Channel::Received received;
+    if (absl::Status status = control_.Receive(/*wait=*/false, &received);
+        !status.ok()) {
+      if (absl::IsUnavailable(status)) {
+        control_open_ = false;
+        return absl::OkStatus();
+      }
+      return absl::Status(
+          status.code(), absl::StrCat("from the launcher: ", status.message()));
+    }
+    if (received == Channel::Received::kNothing) break;
+    if (absl::Status status = ServeControlFrame(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// QEMU is gone. What the device has in flight still reaches its disk; then the
+// service waits for the launcher.
+void Server::ShimClosed() {
+  shim_open_ = false;
+  if (!quiesced_) device_.Quiesce();
+  quiesced_ = true;
+  context_.memory().UnmapAll();
+}
+
+absl::Status Server::Idle(Nanoseconds deadline) {
+  const Nanoseconds start = context_.Now();
+  const Nanoseconds budget = spin_.budget();
+  if (budget > 0 && deadline > start) {
+    ++counters_.spins;
+    bool found = false;
+    const Nanoseconds until = std::min(deadline, start + budget);
+    if (absl::Status status = Spin(until, &found); !status.ok()) return status;
+    if (found) {
+      ++counters_.spins_that_paid;
+      return absl::OkStatus();
+    }
+  }
+  if (absl::Status status = Sleep(deadline); !status.ok()) return status;
+  const Nanoseconds end = context_.Now();
+  if (end < deadline) spin_.Woken(end - start);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Spin(Nanoseconds until, bool* found) {
+  const timespec no_wait = {};
+  for (int i = 1; context_.Now() < until; ++i) {
+    const bool was_open = shim_open_;
+    int frames = 0;
+    if (absl::Status status = DrainShim(kBatch, &frames); !status.ok()) {
+      return status;
+    }
+    *found = frames > 0 || shim_open_ != was_open;
+    if (!*found && i % kSpinsPerPoll == 0) {
+      if (absl::Status status = Poll(&no_wait, found); !status.ok()) {
+        return status;
+      }
+    }
+    if (*found) return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Sleep(Nanoseconds deadline) {
+  std::atomic<uint32_t>& sleeping = context_.shadow().sleeping;
+  // Sequentially consistent: who rings a doorbell after this store sees it, and
+  // a doorbell that was rung before it is seen by the turn below.
+  sleeping.store(1);
+  if (context_.has_doorbells() && !quiesced_) {
+    ++counters_.turns;
+    const Turn turn = device_.Run(context_.Now());
+    deadline = turn.busy ? 0 : std::min(deadline, turn.deadline);
+  }
+  timespec timeout;
+  const timespec* timeout_or_none = nullptr;
+  if (deadline != kNoDeadline && !quiesced_) {
+    const Nanoseconds now = context_.Now();
+    timeout = ToTimespec(deadline > now ? deadline - now : 0);
+    timeout_or_none = &timeout;
+  }
+  ++counters_.sleeps;
+  bool ready;
+  absl::Status status = Poll(timeout_or_none, &ready);
+  sleeping.store(0, std::memory_order_relaxed);
+  return status;
+}
+
+// Waits for any descriptor and serves the control channel; what the shim and
+// the backends have is left to the next round of the loop.
+absl::Status Server::Poll(const timespec* timeout, bool* ready) {
+  poll_[kShimEntry].fd = shim_open_ && !quiesced_ ? shim_.fd() : -1;
+  const int count = ppoll(poll_.data(), poll_.size(), timeout, nullptr);
+  if (count < 0 && errno != EINTR) {
+    return absl::InternalError(absl::StrCat("ppoll: errno ", errno));
+  }
+  *ready = count > 0;
+  if (count <= 0) return absl::OkStatus();
+  for (size_t i = kFirstWatched; i < poll_.size(); ++i) {
+    // A descriptor that is broken or at its end would be ready for ever.
+    if ((poll_[i].revents & (POLLNVAL | POLLERR | POLLHUP)) != 0) {
+      poll_[i].fd = -1;
+    }
+  }
+  if (poll_[kControlEntry].revents != 0) return DrainControl();
+  return absl::OkStatus();
+}
+
+absl::Status Server::SendWaiting(Channel& channel,
+                                 const std::vector<int>& fds) {
+  for (;;) {
+    absl::Status status = channel.Send(fds);
+    if (!absl::IsResourceExhausted(status)) return status;
+    if (!channel.WaitToSend(kAnswerTimeoutMs)) {
+      return absl::DeadlineExceededError("a peer does not take its answers");
+    }
+  }
+}
+
+absl::Status Server::Answer(Channel& channel, uint64_t sequence) {
+  channel.outgoing().set_in_reply_to(sequence);
+  absl::Status status = SendWaiting(channel, {});
+  if (!absl::IsUnavailable(status)) return status;
+  // The peer has gone; the next Receive notices and deals with it.
+  return absl::OkStatus();
+}
+
+absl::Status Server::AnswerAck(Channel& channel, uint64_t sequence,
+                               ErrorCode error, absl::string_view message) {
+  if (error != OK) ++counters_.refused_requests;
+  Ack* ack = channel.outgoing().mutable_ack();
+  ack->set_error(error);
+  if (!message.empty()) {
+    ack->set_message(message.data(), std::min<size_t>(message.size(), 256));
+  }
+  return Answer(channel, sequence);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,134 @@
+// The server's half that answers the launcher.
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "services/runtime/server.h"
+#include "services/runtime/state_file.h"
+
+namespace bulkhead {
+namespace {
+
+// Frames of the shim that Quiesce still lets through: what waits in a socket.
+constexpr int kMaxFramesBeforeQuiesce = 4096;
+
+void Count(Statistics* statistics, const char* name, uint64_t value) {
+  Statistic* counter = statistics->add_counters();
+  counter->set_name(name);
+  counter->set_value(value);
+}
+
+ErrorCode CodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return OK;
+    case absl::StatusCode::kInvalidArgument:
+      return INVALID_ARGUMENT;
+    default:
+      return INTERNAL;
+  }
+}
+
+}  // namespace
+
+absl::Status Server::ServeControlFrame() {
+  const Frame& frame = control_.incoming();
+  const uint64_t sequence = frame.sequence();
+  ++counters_.frames;
+  switch (frame.body_case()) {
+    case Frame::kPing:
+      return AnswerAck(control_, sequence, OK);
+    case Frame::kQuiesce:
+      return OnQuiesce();
+    case Frame::kResume:
+      if (!shim_open_) {
+        return AnswerAck(control_, sequence, UNSUPPORTED, "the shim is gone");
+      }
+      if (quiesced_) device_.Resume();
+      quiesced_ = false;
+      return AnswerAck(control_, sequence, OK);
+    case Frame::kSaveState:
+      return OnSaveState();
+    case Frame::kLoadState:
+      return OnLoadState();
+    case Frame::kGetStatistics:
+      FillStatistics(control_.outgoing().mutable_statistics());
+      return Answer(control_, sequence);
+    case Frame::kRegionRead:
+    case Frame::kRegionWrite:
+    case Frame::kMemoryMap:
+    case Frame::kMemoryUnmap:
+    case Frame::kSetInterrupts:
+    case Frame::kReset:
+      return AnswerAck(control_, sequence, UNSUPPORTED, "the shim's request");
+    case Frame::BODY_NOT_SET:
+      return AnswerAck(control_, sequence, UNKNOWN_REQUEST);
+    default:
+      return absl::DataLossError(
+          absl::StrCat("from the launcher: a frame of type ",
+                       static_cast<int>(frame.body_case()),
+                       ", which a service does not expect now"));
+  }
+}
+
+// What the shim has sent before it was paused is applied first, so that a saved
+// state holds every store that the guest has made.
+absl::Status Server::OnQuiesce() {
+  const uint64_t sequence = control_.incoming().sequence();
+  if (!quiesced_) {
+    int frames = 0;
+    if (absl::Status status = DrainShim(kMaxFramesBeforeQuiesce, &frames);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (!quiesced_) device_.Quiesce();  // the shim may have closed meanwhile
+  quiesced_ = true;
+  return AnswerAck(control_, sequence, OK);
+}
+
+absl::Status Server::OnSaveState() {
+  const uint64_t sequence = control_.incoming().sequence();
+  if (!quiesced_) {
+    return AnswerAck(control_, sequence, INVALID_ARGUMENT, "quiesce first");
+  }
+  const absl::Status saved =
+      WriteState(control_.incoming_fds()[0], options_.model, device_.State());
+  return AnswerAck(control_, sequence, CodeOf(saved),
+                   std::string(saved.message()));
+}
+
+absl::Status Server::OnLoadState() {
+  const uint64_t sequence = control_.incoming().sequence();
+  if (!quiesced_) {
+    return AnswerAck(control_, sequence, INVALID_ARGUMENT, "quiesce first");
+  }
+  const absl::Span<std::byte> room = absl::MakeSpan(loaded_state_);
+  absl::Status loaded =
+      ReadState(control_.incoming_fds()[0], options_.model, room);
+  if (loaded.ok() && !device_.LoadState(room)) {
+    loaded = absl::InvalidArgumentError(
+        "the device refuses the saved state: it is not one of its own");
+  }
+  return AnswerAck(control_, sequence, CodeOf(loaded),
+                   std::string(loaded.message()));
+}
+
+void Server::FillStatistics(Statistics* statistics) const {
+  const EventfdInterrupts& interrupts = context_.eventfd_interrupts();
+  Count(statistics, "frames", counters_.frames);
+  Count(statistics, "region_reads", counters_.region_reads);
+  Count(statistics, "region_writes", counters_.region_writes);
+  Count(statistics, "refused_accesses", counters_.refused_accesses);
+  Count(statistics, "refused_requests", counters_.refused_requests);
+  Count(statistics, "interrupts", interrupts.raised());
+  Count(statistics, "interrupts_failed", interrupts.failed());
+  Count(statistics, "turns", counters_.turns);
+  Count(statistics, "sleeps", counters_.sleeps);
+  Count(statistics, "spins", counters_.spins);
+  Count(statistics, "spins_that_paid", counters_.spins_that_paid);
+  Count(statistics, "log_lines_suppressed", context_.log().suppressed());
+  device_.ReportStatistics(statistics);
+}
+
+}  // namespace bulkhead
