@@ -28,9 +28,15 @@
 
 #include "absl/types/span.h"
 
+namespace bulkhead {
+class Statistics;
+}
+
 namespace bulkhead::scsi {
 
-inline constexpr size_t kMaxTasks = 256;       // per bus, all targets together
+struct BusState;  // services/scsi/state.h
+
+inline constexpr size_t kMaxTasks = 256;  // per bus, all targets together
 inline constexpr size_t kMaxCdbBytes = 16;
 inline constexpr size_t kMaxSenseBytes = 96;
 inline constexpr unsigned kMaxTargets = 16;
@@ -105,13 +111,22 @@ class Bus {
   // False: selection of that ID times out.
   virtual bool HasTarget(unsigned target) const = 0;
 
-  // An LUN that does not exist is answered by its target as SPC-4 §6.4.2 and
-  // §5.? demand (INQUIRY with peripheral qualifier 011b, else ILLEGAL REQUEST,
-  // LOGICAL UNIT NOT SUPPORTED).
+  // An LUN that does not exist is answered by its target as SPC-4 §6.6.2 and
+  // SAM-5 §5.11 demand (INQUIRY with peripheral qualifier 011b, else ILLEGAL
+  // REQUEST, LOGICAL UNIT NOT SUPPORTED).
+  //
+  // A tag that is in use already (SAM-5 §5.10) ends the new command and all
+  // others of that logical unit: they go to kStatus, none of them vanishes.
   virtual Task* Start(const Command& command) = 0;
 
-  // Lets backends complete; true if some task's state changed.
+  // Lets backends complete and moves long commands on by a bounded step; true
+  // if some task's state changed.
   virtual bool Poll() = 0;
+  // Poll has something to do at once, without any backend's event.
+  virtual bool HasWork() const = 0;
+
+  // The task of that nexus that has not been released, or nullptr.
+  virtual Task* Find(unsigned target, unsigned lun, uint32_t tag) = 0;
 
   // Task management (SAM-5 §7). Aborted tasks are gone, their pointers dead,
   // and no backend operation of theirs touches memory the adapter sees.
@@ -124,6 +139,20 @@ class Bus {
 
   // Everything drained: no task is kBusy with its backend.
   virtual bool idle() const = 0;
+  // Paused: no new backend operation begins; those under way complete in Poll.
+  virtual void SetPaused(bool paused) = 0;
+
+  // All that a bus needs to resume; current after every call.
+  virtual const BusState& state() const = 0;
+  // Into a bus of the same units, without tasks. Checks a hostile state: false,
+  // and nothing has changed, when it is not one. Tasks come back as Find shows
+  // them: those that had their status keep it, the others run again from their
+  // commands. Bytes of data-out that had not reached the backend are gone:
+  // such a command ends with ABORTED COMMAND, and an initiator sends it again.
+  virtual bool LoadState(const BusState& state) = 0;
+
+  // Adds the counters of all units.
+  virtual void ReportStatistics(Statistics* statistics) const = 0;
 };
 
 }  // namespace bulkhead::scsi

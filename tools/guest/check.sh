@@ -92,5 +92,5 @@ passed read
 
 errors=$(dmesg | grep -c -i -E \
   "I/O error|critical .* error|timed?[ -]?out|abort|unexpected|EXT4-fs error")
-[ "$errors" = 0 ] || failed done "$errors kernel messages of disk errors"
+[ "$errors" = 0 ] || failed "done" "$errors kernel messages of disk errors"
 report CHECK "phase=done result=ok ms=$(($(uptime_ms) - started))"

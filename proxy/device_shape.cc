@@ -1,0 +1,166 @@
+#include "proxy/device_shape.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "absl/strings/str_cat.h"
+#include "proto/shadow.h"
+
+namespace bulkhead::proxy {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kMaxBarBytes = uint64_t{1} << 40;
+constexpr uint64_t kMaxShadowMemfdBytes = uint64_t{1} << 20;
+constexpr uint32_t kFirstBar = 0;
+constexpr uint32_t kLastBar = 5;
+
+absl::Status Wrong(absl::string_view what, uint64_t which) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the device's description: ", what, " ", which));
+}
+
+bool IsInside(uint64_t offset, uint64_t size_bytes, uint64_t whole) {
+  return size_bytes != 0 && offset <= whole && size_bytes <= whole - offset;
+}
+
+// The size of a memfd that can neither shrink nor grow; 0 for anything else.
+uint64_t SealedBytes(int fd) {
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  const int seals = fcntl(fd, F_GET_SEALS);
+  struct stat status;
+  if (seals < 0 || (seals & kSeals) != kSeals ||
+      fstatat(fd, "", &status, AT_EMPTY_PATH) != 0) {
+    return 0;
+  }
+  return static_cast<uint64_t>(status.st_size);
+}
+
+bool IsSameFile(int a, int b) {
+  struct stat left;
+  struct stat right;
+  return a == b || (fstatat(a, "", &left, AT_EMPTY_PATH) == 0 &&
+                    fstatat(b, "", &right, AT_EMPTY_PATH) == 0 &&
+                    left.st_dev == right.st_dev && left.st_ino == right.st_ino);
+}
+
+absl::Status CheckRegions(const DeviceDescription& description,
+                          DeviceShape* shape) {
+  for (const Region& region : description.regions()) {
+    const uint32_t index = region.index();
+    if (index > kConfigRegion) return Wrong("there is no region", index);
+    RegionShape& checked = shape->regions[index];
+    const uint64_t size_bytes = region.size_bytes();
+    const bool is_config = index == kConfigRegion;
+    if (checked.size_bytes != 0 || size_bytes == 0 ||
+        size_bytes > kMaxBarBytes || (size_bytes & (size_bytes - 1)) != 0 ||
+        (is_config && size_bytes != 256 && size_bytes != 4096)) {
+      return Wrong("bad size of region", index);
+    }
+    checked.size_bytes = size_bytes;
+    checked.readable = region.readable();
+    checked.writable = region.writable();
+    checked.narrow = is_config || region.io_space();
+  }
+  const RegionShape& config = shape->regions[kConfigRegion];
+  if (!config.readable || !config.writable) {
+    return Wrong("no use of region", kConfigRegion);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckShadows(const DeviceDescription& description, int memfd,
+                          DeviceShape* shape) {
+  const uint64_t memfd_bytes = SealedBytes(memfd);
+  if (memfd_bytes < sizeof(ShadowHeader) ||
+      memfd_bytes > kMaxShadowMemfdBytes) {
+    return Wrong("bad shadow memfd of size", memfd_bytes);
+  }
+  shape->shadow_memfd_bytes = memfd_bytes;
+  for (const ShadowRange& range : description.shadows()) {
+    const bool is_aligned =
+        range.offset() % 8 == 0 && range.shadow_offset() % 8 == 0;
+    if (shape->shadow_count == kMaxShadowRanges || !is_aligned ||
+        range.region() >= kRegionLimit ||
+        !IsInside(range.offset(), range.size_bytes(),
+                  shape->regions[range.region()].size_bytes) ||
+        !IsInside(range.shadow_offset(), range.size_bytes(),
+                  memfd_bytes - sizeof(ShadowHeader))) {
+      return Wrong("bad shadow", shape->shadow_count);
+    }
+    shape->shadows[shape->shadow_count++] = {
+        .region = range.region(),
+        .offset = range.offset(),
+        .size_bytes = range.size_bytes(),
+        .memfd_offset = sizeof(ShadowHeader) + range.shadow_offset()};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDoorbells(const DeviceDescription& description,
+                            absl::Span<const int> memfds, DeviceShape* shape) {
+  for (int i = 0; i < description.doorbells_size(); ++i) {
+    const Doorbell& doorbell = description.doorbells(i);
+    const uint64_t end = doorbell.offset() + doorbell.size_bytes();
+    if (doorbell.region() < kFirstBar || doorbell.region() > kLastBar ||
+        doorbell.offset() % kPageBytes != 0 ||
+        doorbell.size_bytes() % kPageBytes != 0) {
+      return Wrong("bad doorbell", static_cast<uint64_t>(i));
+    }
+    RegionShape& region = shape->regions[doorbell.region()];
+    const int memfd = memfds[static_cast<size_t>(i)];
+    if (region.narrow || region.doorbell_bytes != 0 ||
+        !IsInside(doorbell.offset(), doorbell.size_bytes(),
+                  region.size_bytes) ||
+        SealedBytes(memfd) < end) {
+      return Wrong("bad doorbell", static_cast<uint64_t>(i));
+    }
+    region.doorbell_fd = memfd;
+    region.doorbell_offset = doorbell.offset();
+    region.doorbell_bytes = doorbell.size_bytes();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckDescription(const DeviceDescription& description,
+                              absl::Span<const int> fds, DeviceShape* shape) {
+  *shape = DeviceShape();
+  if (fds.empty()) return Wrong("fds:", 0);
+  if (absl::Status status = CheckRegions(description, shape); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckShadows(description, fds[0], shape);
+      !status.ok()) {
+    return status;
+  }
+  if (description.intx_pin() > 4 ||
+      description.msi_vectors() > kMaxMsiVectors ||
+      description.msix_vectors() > kMaxMsixVectors) {
+    return Wrong("bad interrupts; pin", description.intx_pin());
+  }
+  shape->intx_vectors = description.intx_pin() != 0 ? 1 : 0;
+  shape->msi_vectors = description.msi_vectors();
+  shape->msix_vectors = description.msix_vectors();
+  return CheckDoorbells(description, fds.subspan(1), shape);
+}
+
+bool DeviceShape::CanReplace(const DeviceShape& other) const {
+  for (size_t i = 0; i < regions.size(); ++i) {
+    const RegionShape& mine = regions[i];
+    const RegionShape& theirs = other.regions[i];
+    if (mine.size_bytes != theirs.size_bytes ||
+        mine.readable != theirs.readable || mine.writable != theirs.writable ||
+        mine.narrow != theirs.narrow ||
+        mine.doorbell_offset != theirs.doorbell_offset ||
+        mine.doorbell_bytes != theirs.doorbell_bytes ||
+        !IsSameFile(mine.doorbell_fd, theirs.doorbell_fd)) {
+      return false;
+    }
+  }
+  return intx_vectors == other.intx_vectors &&
+         msi_vectors == other.msi_vectors && msix_vectors == other.msix_vectors;
+}
+
+}  // namespace bulkhead::proxy

@@ -1,0 +1,58 @@
+// DeviceShape is a service's DeviceDescription after it has been checked: what
+// the shim then believes for as long as that service lives.
+//
+// TRUST    The description and its fds come from a service and are hostile. A
+//          memfd is used only if it is sealed against shrinking and growing, so
+//          that no access to it can fault.
+// ERRORS   InvalidArgument: what is wrong, in words.
+// THREADS  None.
+
+#ifndef BULKHEAD_PROXY_DEVICE_SHAPE_H_
+#define BULKHEAD_PROXY_DEVICE_SHAPE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "proto/frame.pb.h"
+#include "proxy/device_port.h"
+
+namespace bulkhead::proxy {
+
+inline constexpr size_t kMaxShadowRanges = 64;
+inline constexpr uint32_t kMaxMsiVectors = 32;     // PCI 3.0 §6.8.1.3
+inline constexpr uint32_t kMaxMsixVectors = 2048;  // PCI 3.0 §6.8.2.3
+inline constexpr uint32_t kConfigRegion = 7;
+
+struct ShadowWindow {
+  uint32_t region;
+  uint64_t offset;
+  uint64_t size_bytes;
+  uint64_t memfd_offset;
+};
+
+struct DeviceShape {
+  std::array<RegionShape, kRegionLimit> regions;
+  std::array<ShadowWindow, kMaxShadowRanges> shadows;
+  size_t shadow_count = 0;
+  uint64_t shadow_memfd_bytes = 0;
+  uint32_t intx_vectors = 0;
+  uint32_t msi_vectors = 0;
+  uint32_t msix_vectors = 0;
+
+  // Would QEMU, attached to `other`, notice that this one took its place? The
+  // doorbells must be the same files, as QEMU has them mapped.
+  bool CanReplace(const DeviceShape& other) const;
+};
+
+// `fds` are the shadow memfd and those of the doorbells; the caller has checked
+// their number. The doorbell fds in *shape are the same numbers, still the
+// caller's.
+absl::Status CheckDescription(const DeviceDescription& description,
+                              absl::Span<const int> fds, DeviceShape* shape);
+
+}  // namespace bulkhead::proxy
+
+#endif  // BULKHEAD_PROXY_DEVICE_SHAPE_H_

@@ -1,0 +1,64 @@
+// The shim: one process per device between QEMU and a jailed service.
+
+#include <malloc.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "absl/strings/str_cat.h"
+#include "policy/shim.h"
+#include "proto/channel.h"
+#include "proxy/remote_device.h"
+#include "proxy/shim.h"
+#include "proxy/shim_fds.h"
+#include "proxy/vfio_user_front_end.h"
+#include "sandbox/lock_down.h"
+
+namespace bulkhead::proxy {
+namespace {
+
+// All the heap that frames of up to 64 KiB can need. It is fetched at once and
+// never given back, so that the steady filter needs no brk.
+constexpr size_t kHeapBytes = 8 << 20;
+
+void ReserveHeap() {
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  void* volatile reserve = malloc(kHeapBytes);
+  free(reserve);
+}
+
+int Fail(absl::string_view what) {
+  const std::string line = absl::StrCat("shim: ", what, "\n");
+  [[maybe_unused]] const ssize_t written =
+      write(kShimLogFd, line.data(), line.size());
+  return EXIT_FAILURE;
+}
+
+int Main() {
+  ReserveHeap();
+  Channel control(kShimControlFd);
+  const absl::StatusOr<ShimSettings> settings = ReceiveSettings(control);
+  if (!settings.ok()) return Fail(settings.status().message());
+
+  // Large, and made once.
+  RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
+  VfioUserFrontEnd& front_end = *new VfioUserFrontEnd(kShimListenerFd, device);
+  Shim shim(*settings, control, device, front_end);
+
+  const absl::Status locked = sandbox::LockDown(policy::Shim());
+  if (!locked.ok()) return Fail(locked.message());
+  control.outgoing().mutable_ready();
+  if (absl::Status status = control.Send(); !status.ok()) {
+    return Fail(status.message());
+  }
+  device.Connect(kShimChannelFd);
+  shim.Run();
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace bulkhead::proxy
+
+int main() { return bulkhead::proxy::Main(); }

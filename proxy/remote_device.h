@@ -1,0 +1,96 @@
+// RemoteDevice is the device that QEMU sees, made of a service that may die and
+// be replaced: it remembers the memory and the interrupts that QEMU has set up,
+// tells them to each service anew, and answers for a service that is not there.
+//
+// TRUST    As DevicePort and ServiceLink.
+// ERRORS   None: the loss of a service shows in link().
+// THREADS  One thread.
+//
+// INTx. The service raises the eventfd on a rising edge; QEMU then holds the
+// line until the driver has touched the device and unmasks it. If the level is
+// still high then, nobody would raise it again, so the shim does. The level
+// means something only when the stores before the unmask have been applied: the
+// very store that acknowledges the interrupt is usually still under way.
+
+#ifndef BULKHEAD_PROXY_REMOTE_DEVICE_H_
+#define BULKHEAD_PROXY_REMOTE_DEVICE_H_
+
+#include <cstdint>
+
+#include "proxy/device_port.h"
+#include "proxy/eventfd_table.h"
+#include "proxy/memory_table.h"
+#include "proxy/service_link.h"
+
+namespace bulkhead::proxy {
+
+// The RAM memfd, which the shim recognizes but does not hold.
+struct RamIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  uint64_t size_bytes = 0;
+};
+
+class RemoteDevice : public DevicePort {
+ public:
+  RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram);
+
+  // A new service, at the other end of `channel_fd`, which is taken over.
+  void Connect(int channel_fd) { link_.Connect(channel_fd); }
+
+  // Handles what the service has sent.
+  void PollService() { link_.Poll(); }
+  // Does what has become possible: tells a new service everything, raises INTx
+  // again. After each PollService and each Serve.
+  void Settle();
+  // What to wait on for the guest's unmasking (KVM); -1: nothing.
+  int intx_unmask_fd() const { return intx_unmask_fd_; }
+  void OnIntxUnmaskFd();
+
+  const ServiceLink& link() const { return link_; }
+  uint64_t intx_raised() const { return intx_raised_; }
+
+  bool Available() const override;
+  const RegionShape& Region(uint32_t region) const override;
+  uint32_t VectorCount(InterruptKind kind) const override;
+  bool Read(uint32_t region, uint64_t offset,
+            absl::Span<uint8_t> data) override;
+  bool Write(uint32_t region, uint64_t offset,
+             absl::Span<const uint8_t> data) override;
+  bool Map(uint64_t address, uint64_t size_bytes, uint64_t file_offset,
+           bool readable, bool writable, int fd) override;
+  bool Unmap(uint64_t address, uint64_t size_bytes) override;
+  void UnmapAll() override;
+  bool SetVectors(InterruptKind kind, uint32_t first, uint32_t count,
+                  absl::Span<const int> fds) override;
+  void DisableVectors(InterruptKind kind) override;
+  bool Trigger(InterruptKind kind, uint32_t vector) override;
+  void MaskIntx(bool masked) override;
+  void SetIntxUnmaskFd(int fd) override;
+  void Reset() override;
+  void Detach() override;
+
+ private:
+  bool Contains(uint32_t region, uint64_t offset, size_t size_bytes) const;
+  bool IsRam(int fd) const;
+  void SendRange(const MemoryRange& range, bool mapped,
+                 ServiceLink::Answer answer);
+  void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);
+  void TellEverything();
+
+  const RamIdentity ram_;
+  EventfdTable eventfds_;
+  MemoryTable memory_;
+  ServiceLink link_;
+
+  bool intx_masked_ = false;
+  int intx_unmask_fd_ = -1;
+  // INTx has been unmasked; its level counts once this store is applied.
+  bool intx_pending_ = false;
+  uint64_t intx_pending_store_ = 0;
+  uint64_t intx_raised_ = 0;
+};
+
+}  // namespace bulkhead::proxy
+
+#endif  // BULKHEAD_PROXY_REMOTE_DEVICE_H_

@@ -1,0 +1,379 @@
+#include "proxy/service_link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead::proxy {
+namespace {
+
+// Frames in one Poll: so many, then QEMU is looked at again.
+constexpr int kFrameBudget = 64;
+
+// Sleeps until `fd` has one of `events`; false: the deadline has passed.
+bool Sleep(int fd, short events, Nanoseconds deadline) {
+  const Nanoseconds now = Now();
+  if (now >= deadline) return false;
+  const Nanoseconds left = deadline - now;
+  const timespec timeout = {static_cast<time_t>(left / 1'000'000'000),
+                            static_cast<long>(left % 1'000'000'000)};
+  pollfd entry = {fd, events, 0};
+  return ppoll(&entry, 1, &timeout, nullptr) != 0;
+}
+
+}  // namespace
+
+ServiceLink::ServiceLink(const Deadlines& deadlines, Fallback fallback)
+    : deadlines_(deadlines),
+      fallback_(std::move(fallback)),
+      spin_(deadlines.spin) {}
+
+ServiceLink::~ServiceLink() {
+  Forget();
+  CloseDoorbells();
+}
+
+void ServiceLink::CloseDoorbells() {
+  for (const RegionShape& region : shape_.regions) {
+    if (region.doorbell_fd >= 0) close(region.doorbell_fd);
+  }
+}
+
+// Everything that belongs to one service, except its shape's numbers.
+void ServiceLink::Forget() {
+  channel_.reset();
+  if (shadow_ != nullptr) {
+    munmap(const_cast<uint8_t*>(shadow_), shadow_bytes_);
+    shadow_ = nullptr;
+  }
+  slow_ = false;
+  owed_count_ = awaited_count_ = 0;
+  last_store_ = barrier_ = barrier_done_ = 0;
+}
+
+void ServiceLink::Connect(int fd) {
+  Forget();
+  channel_ = std::make_unique<Channel>(fd);
+  state_ = State::kHandshaking;
+  loss_.clear();
+  connected_at_ = Now();
+  Hello* hello = channel_->outgoing().mutable_hello();
+  hello->set_version(kProtocolVersion);
+  uint64_t sequence;
+  Send({}, &sequence);
+}
+
+void ServiceLink::Lose(absl::string_view why) {
+  if (state_ == State::kLost) return;
+  Forget();
+  state_ = State::kLost;
+  loss_ = std::string(why.data(), why.size());
+  ++counters_.losses;
+}
+
+Nanoseconds ServiceLink::handshake_deadline() const {
+  return state_ == State::kHandshaking ? connected_at_ + deadlines_.handshake
+                                       : ~Nanoseconds{0};
+}
+
+void ServiceLink::Poll() {
+  for (int i = 0; i < kFrameBudget && channel_ && HandleOne(); ++i) {
+  }
+  if (Now() > handshake_deadline()) Lose("no answer to the handshake");
+}
+
+bool ServiceLink::HandleOne() {
+  Channel::Received received;
+  const absl::Status status = channel_->Receive(/*wait=*/false, &received);
+  if (!status.ok()) {
+    Lose(status.message());
+    return false;
+  }
+  if (received == Channel::Received::kNothing) return false;
+  Handle(channel_->incoming());
+  return channel_ != nullptr;
+}
+
+void ServiceLink::Handle(const Frame& frame) {
+  if (frame.in_reply_to() != 0) {
+    HandleAnswer(frame);
+    return;
+  }
+  switch (frame.body_case()) {
+    case Frame::kHello:
+      HandleHello(frame.hello());
+      return;
+    case Frame::kInterruptFallback:
+      fallback_(frame.interrupt_fallback().kind(),
+                frame.interrupt_fallback().vector());
+      return;
+    case Frame::kFault:
+    case Frame::kBackendError:
+      return;  // the service tells its launcher as well
+    case Frame::BODY_NOT_SET:
+      return;  // of a newer version
+    default:
+      Lose(absl::StrCat("an unexpected frame of type ",
+                        static_cast<int>(frame.body_case())));
+  }
+}
+
+void ServiceLink::HandleHello(const Hello& hello) {
+  if (state_ != State::kHandshaking) return Lose("a second handshake");
+  if (hello.version() != kProtocolVersion || !hello.has_device()) {
+    return Lose("a handshake of another version, or without a device");
+  }
+  DeviceShape shape;
+  const absl::Status status =
+      CheckDescription(hello.device(), channel_->incoming_fds(), &shape);
+  if (!status.ok()) return Lose(status.message());
+  if (has_shape_ && !shape.CanReplace(shape_)) {
+    return Lose("the device is not the one that was there before");
+  }
+  void* shadow = mmap(nullptr, shape.shadow_memfd_bytes, PROT_READ, MAP_SHARED,
+                      channel_->incoming_fds()[0], 0);
+  if (shadow == MAP_FAILED) {
+    return Lose(absl::StrCat("cannot map the shadow page: errno ", errno));
+  }
+  shadow_ = static_cast<const uint8_t*>(shadow);
+  shadow_bytes_ = shape.shadow_memfd_bytes;
+
+  CloseDoorbells();
+  for (size_t i = 1; i < channel_->incoming_fds().size(); ++i) {
+    channel_->TakeFd(i);  // they live in the shape from now on
+  }
+  shape_ = shape;
+  has_shape_ = true;
+  state_ = State::kDescribed;
+}
+
+void ServiceLink::HandleAnswer(const Frame& frame) {
+  Owed* const end = &owed_[owed_count_];
+  Owed* const owed =
+      std::find_if(owed_.data(), end, [&frame](const Owed& candidate) {
+        return candidate.sequence == frame.in_reply_to();
+      });
+  const bool is_ack = frame.body_case() == Frame::kAck;
+  const bool is_value = frame.body_case() == Frame::kRegionReadReply;
+  // A load that the service cannot serve is acked with an error.
+  if (owed == end || (!is_ack && !(is_value && owed->is_load))) {
+    return Lose("an answer to nothing that was asked");
+  }
+  if (is_value && owed->value != nullptr) {
+    *owed->value = frame.region_read_reply().value();
+  }
+  if (owed->is_awaited) --awaited_count_;
+  if (owed->sequence == barrier_) {
+    barrier_done_ = barrier_;
+    barrier_ = 0;
+  }
+  std::move(owed + 1, end, owed);  // keeps the order, so the first is next
+  if (--owed_count_ == 0) slow_ = false;
+}
+
+void ServiceLink::Expect(uint64_t sequence, bool is_load, bool is_awaited,
+                         uint64_t* value) {
+  owed_[owed_count_++] = {sequence, value, is_load, is_awaited};
+  if (is_awaited) ++awaited_count_;
+}
+
+// Goes on receiving while it waits for room, so that the two sides never wait
+// for each other.
+bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
+  absl::Status status = channel_->Send(fds, sequence);
+  if (absl::IsResourceExhausted(status)) {
+    const Nanoseconds deadline = Now() + deadlines_.access;
+    do {
+      HandleOne();
+      if (!channel_) return false;
+      if (!Sleep(channel_->fd(), POLLIN | POLLOUT, deadline)) {
+        Lose("the service does not take what it is sent");
+        return false;
+      }
+      status = channel_->Send(fds, sequence);
+    } while (absl::IsResourceExhausted(status));
+  }
+  if (!status.ok()) Lose(status.message());
+  return status.ok();
+}
+
+bool ServiceLink::Await(Nanoseconds deadline) {
+  while (awaited_count_ > 0) {
+    bool found = HandleOne();
+    const Nanoseconds budget = found || !channel_ ? 0 : spin_.Budget();
+    if (budget != 0) {
+      const Nanoseconds end = Now() + budget;
+      while (!found && channel_ && Now() < end) found = HandleOne();
+      spin_.Ended(found);
+    }
+    if (!channel_) return false;
+    if (awaited_count_ == 0) return true;
+    if (found ? Now() < deadline : Sleep(channel_->fd(), POLLIN, deadline)) {
+      continue;
+    }
+    for (Owed& owed : absl::MakeSpan(owed_.data(), owed_count_)) {
+      owed.is_awaited = false;
+      owed.value = nullptr;
+    }
+    awaited_count_ = 0;
+    slow_ = true;
+    ++counters_.missed_deadlines;
+    return false;
+  }
+  return true;
+}
+
+void ServiceLink::Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
+                        uint64_t value) {
+  if (state_ != State::kLive) return;
+  RegionWrite* write = channel_->outgoing().mutable_region_write();
+  write->set_region(region);
+  write->set_offset(offset);
+  write->set_size_bytes(size_bytes);
+  write->set_value(value);
+  ++counters_.stores;
+  Send({}, &last_store_);
+}
+
+bool ServiceLink::LoadShadow(uint32_t region, uint64_t offset,
+                             uint32_t size_bytes, uint8_t* to) {
+  for (size_t i = 0; i < shape_.shadow_count; ++i) {
+    const ShadowWindow& window = shape_.shadows[i];
+    if (window.region != region || offset < window.offset ||
+        offset - window.offset > window.size_bytes - size_bytes ||
+        size_bytes > window.size_bytes) {
+      continue;
+    }
+    const auto* header = reinterpret_cast<const ShadowHeader*>(shadow_);
+    if (header->applied_sequence.load(std::memory_order_acquire) <
+        last_store_) {
+      return false;
+    }
+    // One atomic load of the register's width: the service may be writing.
+    const uint8_t* from =
+        shadow_ + window.memfd_offset + (offset - window.offset);
+    uint64_t value;
+    switch (size_bytes) {
+      case 8:
+        value = __atomic_load_n(reinterpret_cast<const uint64_t*>(from),
+                                __ATOMIC_RELAXED);
+        break;
+      case 4:
+        value = __atomic_load_n(reinterpret_cast<const uint32_t*>(from),
+                                __ATOMIC_RELAXED);
+        break;
+      case 2:
+        value = __atomic_load_n(reinterpret_cast<const uint16_t*>(from),
+                                __ATOMIC_RELAXED);
+        break;
+      default:
+        value = __atomic_load_n(from, __ATOMIC_RELAXED);
+    }
+    memcpy(to, &value, size_bytes);
+    return true;
+  }
+  return false;
+}
+
+void ServiceLink::Load(uint32_t region, uint64_t offset,
+                       absl::Span<uint8_t> data) {
+  memset(data.data(), 0xff, data.size());
+  if (slow_) Poll();  // it may have caught up
+  if (state_ != State::kLive || slow_) return;
+
+  struct Piece {
+    size_t at;
+    uint32_t size_bytes;
+  };
+  std::array<Piece, kWindow> pieces;
+  std::array<uint64_t, kWindow> values;
+  const bool narrow = shape_.regions[region].narrow;
+  Nanoseconds deadline = 0;
+  size_t at = 0;
+  while (at < data.size()) {
+    size_t asked = 0;
+    while (at < data.size() && asked < kWindow) {
+      const uint32_t size_bytes =
+          PieceBytes(offset + at, data.size() - at, narrow);
+      if (LoadShadow(region, offset + at, size_bytes, &data[at])) {
+        ++counters_.shadowed_loads;
+      } else {
+        if (deadline == 0) deadline = Now() + deadlines_.access;
+        if (!MakeRoomForAnswer()) return;
+        RegionRead* read = channel_->outgoing().mutable_region_read();
+        read->set_region(region);
+        read->set_offset(offset + at);
+        read->set_size_bytes(size_bytes);
+        uint64_t sequence;
+        if (!Send({}, &sequence)) return;
+        ++counters_.loads;
+        values[asked] = ~uint64_t{0};
+        Expect(sequence, /*is_load=*/true, /*is_awaited=*/true, &values[asked]);
+        pieces[asked++] = {at, size_bytes};
+      }
+      at += size_bytes;
+    }
+    if (!Await(deadline)) return;
+    for (size_t i = 0; i < asked; ++i) {
+      memcpy(&data[pieces[i].at], &values[i], pieces[i].size_bytes);
+    }
+  }
+}
+
+// Too many answers are owed only by a service that has stopped answering.
+bool ServiceLink::MakeRoomForAnswer() {
+  const Nanoseconds deadline = Now() + deadlines_.access;
+  while (owed_count_ == kMaxOwed) {
+    HandleOne();
+    if (!channel_) return false;
+    if (owed_count_ == kMaxOwed && !Sleep(channel_->fd(), POLLIN, deadline)) {
+      Lose("the service does not answer");
+      return false;
+    }
+  }
+  return true;
+}
+
+void ServiceLink::SendRequest(Answer answer, absl::Span<const int> fds) {
+  const bool wait = answer != Answer::kLater && !slow_;
+  uint64_t sequence;
+  if (!MakeRoomForAnswer() || !Send(fds, &sequence)) return;
+  Expect(sequence, /*is_load=*/false, wait, nullptr);
+  if (wait) {
+    Await(Now() +
+          (answer == Answer::kWait ? deadlines_.access : deadlines_.reset));
+  }
+}
+
+bool ServiceLink::Applied(uint64_t sequence) {
+  if (state_ != State::kLive) return false;
+  const auto* header = reinterpret_cast<const ShadowHeader*>(shadow_);
+  if (barrier_done_ >= sequence ||
+      header->applied_sequence.load(std::memory_order_acquire) >= sequence) {
+    return true;
+  }
+  if (barrier_ == 0 && !slow_ && MakeRoomForAnswer()) {
+    channel_->outgoing().mutable_ping();
+    uint64_t ping;
+    if (Send({}, &ping)) {
+      Expect(ping, /*is_load=*/false, /*is_awaited=*/false, nullptr);
+      barrier_ = ping;
+    }
+  }
+  return false;
+}
+
+bool ServiceLink::intx_level() const {
+  return state_ == State::kLive &&
+         reinterpret_cast<const ShadowHeader*>(shadow_)->intx_level.load(
+             std::memory_order_acquire) != 0;
+}
+
+}  // namespace bulkhead::proxy

@@ -1,0 +1,160 @@
+// ServiceLink is the shim's end of the channel to one service: the handshake,
+// posted stores, loads with a deadline, the shadow page, requests that are
+// acknowledged.
+//
+// TRUST    The service is hostile. A frame that the protocol does not allow at
+//          that moment, or a peer that does not drain its socket, ends the link
+//          (kLost), and nothing worse. A reply may be late: it is matched by
+//          sequence and dropped.
+// ERRORS   Loads of a link that is not kLive, or that is slow, read as ~0.
+// THREADS  One thread. No allocation once kLive.
+//
+// Slow: a request was not answered by its deadline. Until all that is owed has
+// been answered, nothing waits again: loads are ~0 at once.
+
+#ifndef BULKHEAD_PROXY_SERVICE_LINK_H_
+#define BULKHEAD_PROXY_SERVICE_LINK_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "proto/channel.h"
+#include "proto/shadow.h"
+#include "proxy/adaptive_spin.h"
+#include "proxy/device_shape.h"
+
+namespace bulkhead::proxy {
+
+struct Deadlines {
+  Nanoseconds access = 75'000'000;
+  Nanoseconds reset = 500'000'000;
+  Nanoseconds handshake = 10'000'000'000;
+  Nanoseconds spin = 0;
+};
+
+struct LinkCounters {
+  uint64_t loads = 0;
+  uint64_t shadowed_loads = 0;
+  uint64_t stores = 0;
+  uint64_t missed_deadlines = 0;
+  uint64_t losses = 0;
+};
+
+class ServiceLink {
+ public:
+  // kDescribed: the service's Hello has come and is sound; whoever owns the
+  // link tells it memory and interrupts and then calls Enliven.
+  enum class State { kNone, kHandshaking, kDescribed, kLive, kLost };
+
+  // `fallback` raises a vector whose eventfd the service could not write.
+  using Fallback = std::function<void(InterruptKind, uint32_t)>;
+
+  ServiceLink(const Deadlines& deadlines, Fallback fallback);
+  ~ServiceLink();
+  ServiceLink(const ServiceLink&) = delete;
+  ServiceLink& operator=(const ServiceLink&) = delete;
+
+  // Drops what was there and says Hello on `fd`, which it takes over.
+  void Connect(int fd);
+  void Enliven() { state_ = State::kLive; }
+  void Lose(absl::string_view why);
+
+  State state() const { return state_; }
+  bool slow() const { return slow_; }
+  // Why the link was lost, until it is connected again.
+  const std::string& loss() const { return loss_; }
+  // To wait on for POLLIN; -1: nothing to wait for.
+  int fd() const { return channel_ ? channel_->fd() : -1; }
+  // When a pending handshake is given up; ~0: there is none.
+  Nanoseconds handshake_deadline() const;
+
+  // Of the last service that described itself. Its doorbell fds live as long.
+  const DeviceShape& shape() const { return shape_; }
+
+  // Handles what the service has sent, a bounded number of frames.
+  void Poll();
+
+  void Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
+             uint64_t value);
+  // Fills `data` in pieces that the region's shape allows; ~0 where there is no
+  // answer.
+  void Load(uint32_t region, uint64_t offset, absl::Span<uint8_t> data);
+
+  // A request that is answered by Ack. The frame is filled in Request(), then
+  // sent; kWait returns when the answer has come or the deadline has passed.
+  enum class Answer { kLater, kWait, kWaitForReset };
+  Frame& Request() { return channel_->outgoing(); }
+  void SendRequest(Answer answer, absl::Span<const int> fds = {});
+  // May requests be made?
+  bool open() const {
+    return state_ == State::kLive || state_ == State::kDescribed;
+  }
+
+  // The barrier behind INTx: has the service applied all stores up to
+  // `sequence`? If not, asks it to say so; Poll then sees the answer.
+  uint64_t last_store() const { return last_store_; }
+  bool Applied(uint64_t sequence);
+  bool intx_level() const;
+
+  const LinkCounters& counters() const { return counters_; }
+
+ private:
+  struct Owed {
+    uint64_t sequence;
+    uint64_t* value;  // where a load's answer goes; null: dropped
+    bool is_load;
+    bool is_awaited;
+  };
+  // Loads of one window; what else is owed meanwhile fits as well.
+  static constexpr size_t kWindow = 32;
+  static constexpr size_t kMaxOwed = 64;
+
+  bool LoadShadow(uint32_t region, uint64_t offset, uint32_t size_bytes,
+                  uint8_t* to);
+  bool Send(absl::Span<const int> fds, uint64_t* sequence);
+  void Expect(uint64_t sequence, bool is_load, bool is_awaited,
+              uint64_t* value);
+  bool MakeRoomForAnswer();
+  // Until nothing is awaited; false: lost, or slow from now on.
+  bool Await(Nanoseconds deadline);
+  // Receives and handles one frame; false: none, or the link is lost.
+  bool HandleOne();
+  void Handle(const Frame& frame);
+  void HandleAnswer(const Frame& frame);
+  void HandleHello(const Hello& hello);
+  void Forget();
+  void CloseDoorbells();
+
+  const Deadlines deadlines_;
+  const Fallback fallback_;
+  AdaptiveSpin spin_;
+  State state_ = State::kNone;
+  bool slow_ = false;
+  std::string loss_;
+  std::unique_ptr<Channel> channel_;
+  Nanoseconds connected_at_ = 0;
+
+  bool has_shape_ = false;
+  DeviceShape shape_;
+  const uint8_t* shadow_ = nullptr;
+  uint64_t shadow_bytes_ = 0;
+
+  std::array<Owed, kMaxOwed> owed_;
+  size_t owed_count_ = 0;
+  size_t awaited_count_ = 0;
+  uint64_t last_store_ = 0;
+  uint64_t barrier_ = 0;       // sequence of the Ping that is out; 0: none
+  uint64_t barrier_done_ = 0;  // all frames up to here are known as applied
+  LinkCounters counters_;
+};
+
+}  // namespace bulkhead::proxy
+
+#endif  // BULKHEAD_PROXY_SERVICE_LINK_H_

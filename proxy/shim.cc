@@ -1,0 +1,175 @@
+#include "proxy/shim.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead::proxy {
+namespace {
+
+constexpr Nanoseconds kMillisecond = 1'000'000;
+constexpr Nanoseconds kMicrosecond = 1'000;
+constexpr Nanoseconds kMaxSpin = 200 * kMicrosecond;
+
+// Turns in which only QEMU was looked at, before everything is.
+constexpr int kMaxTurnsWithoutWait = 32;
+
+timespec ToTimespec(Nanoseconds time) {
+  return {static_cast<time_t>(time / 1'000'000'000),
+          static_cast<long>(time % 1'000'000'000)};
+}
+
+}  // namespace
+
+absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
+  Channel::Received received;
+  absl::Status status = control.Receive(/*wait=*/true, &received);
+  if (!status.ok()) return status;
+  if (control.incoming().hello().version() != kProtocolVersion) {
+    return absl::FailedPreconditionError("the launcher is of another version");
+  }
+  control.outgoing().mutable_hello()->set_version(kProtocolVersion);
+  if (status = control.Send(); !status.ok()) return status;
+  status = control.Receive(/*wait=*/true, &received);
+  if (!status.ok()) return status;
+  if (!control.incoming().configure().has_shim()) {
+    return absl::InvalidArgumentError("the second frame is no ShimConfig");
+  }
+  const ShimConfig& config = control.incoming().configure().shim();
+  ShimSettings settings;
+  settings.ram = {config.ram_device(), config.ram_inode(), config.ram_bytes()};
+  if (config.access_deadline_ms() != 0) {
+    settings.deadlines.access = config.access_deadline_ms() * kMillisecond;
+    settings.deadlines.reset =
+        std::max(settings.deadlines.reset, settings.deadlines.access);
+  }
+  if (config.handshake_deadline_ms() != 0) {
+    settings.deadlines.handshake =
+        config.handshake_deadline_ms() * kMillisecond;
+  }
+  settings.deadlines.spin =
+      std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
+  return settings;
+}
+
+void Shim::Run() {
+  while (!ended_) {
+    Turn();
+    device_.Settle();
+    Report();
+  }
+}
+
+// Right after QEMU has been served its next message is often near.
+bool Shim::Spin() {
+  if (!was_busy_ || turns_without_wait_ == kMaxTurnsWithoutWait) return false;
+  const Nanoseconds budget = spin_.Budget();
+  if (budget == 0) return false;
+  const Nanoseconds end = Now() + budget;
+  bool found = false;
+  do {
+    found = front_end_.Serve();
+  } while (!found && Now() < end);
+  spin_.Ended(found);
+  return found;
+}
+
+void Shim::Turn() {
+  if (Spin()) {
+    ++turns_without_wait_;
+    return;
+  }
+  const Nanoseconds deadline = device_.link().handshake_deadline();
+  const Nanoseconds now = deadline == ~Nanoseconds{0} ? 0 : Now();
+  const timespec timeout = ToTimespec(now < deadline ? deadline - now : 0);
+  // QEMU is not let in before it is known what it will find.
+  const bool waits_for_service =
+      !front_end_.connected() &&
+      (device_.link().state() == ServiceLink::State::kHandshaking ||
+       device_.link().state() == ServiceLink::State::kDescribed);
+  pollfd entries[] = {{waits_for_service ? -1 : front_end_.fd(), POLLIN, 0},
+                      {device_.link().fd(), POLLIN, 0},
+                      {control_.fd(), POLLIN, 0},
+                      {device_.intx_unmask_fd(), POLLIN, 0}};
+  ppoll(entries, std::size(entries),
+        deadline == ~Nanoseconds{0} ? nullptr : &timeout, nullptr);
+  turns_without_wait_ = 0;
+
+  if (entries[1].revents != 0 || Now() >= deadline) device_.PollService();
+  if (entries[3].revents != 0) device_.OnIntxUnmaskFd();
+  if (entries[2].revents != 0) HandleControl();
+  was_busy_ = entries[0].revents != 0 && front_end_.Serve();
+}
+
+void Shim::Report() {
+  const bool lost = device_.link().state() == ServiceLink::State::kLost;
+  if (lost && !reported_lost_) {
+    control_.outgoing().mutable_service_lost()->set_message(
+        device_.link().loss());
+    SendControl();
+  }
+  reported_lost_ = lost;
+  if (front_end_.connected() != reported_connected_) {
+    reported_connected_ = front_end_.connected();
+    control_.outgoing().mutable_front_end_state()->set_connected(
+        reported_connected_);
+    SendControl();
+  }
+}
+
+void Shim::HandleControl() {
+  Channel::Received received;
+  if (!control_.Receive(/*wait=*/false, &received).ok()) {
+    ended_ = true;
+    return;
+  }
+  if (received == Channel::Received::kNothing) return;
+  const Frame& request = control_.incoming();
+  control_.outgoing().set_in_reply_to(request.sequence());
+  switch (request.body_case()) {
+    case Frame::kPing:
+      control_.outgoing().mutable_ack();
+      break;
+    case Frame::kReplaceChannel:
+      device_.Connect(control_.TakeFd(0));
+      reported_lost_ = false;
+      control_.outgoing().mutable_ack();
+      break;
+    case Frame::kGetStatistics:
+      AnswerStatistics();
+      break;
+    default:
+      control_.outgoing().mutable_ack()->set_error(UNKNOWN_REQUEST);
+  }
+  SendControl();
+}
+
+void Shim::AnswerStatistics() {
+  const LinkCounters& counters = device_.link().counters();
+  const std::pair<const char*, uint64_t> all[] = {
+      {"loads", counters.loads},
+      {"shadowed_loads", counters.shadowed_loads},
+      {"stores", counters.stores},
+      {"missed_deadlines", counters.missed_deadlines},
+      {"services_lost", counters.losses},
+      {"intx_raised_again", device_.intx_raised()},
+  };
+  Statistics* statistics = control_.outgoing().mutable_statistics();
+  for (const auto& [name, value] : all) {
+    Statistic* counter = statistics->add_counters();
+    counter->set_name(name);
+    counter->set_value(value);
+  }
+}
+
+void Shim::SendControl() {
+  const absl::Status status = control_.Send();
+  // A launcher that does not read loses reports; one that is gone ends us.
+  if (!status.ok() && !absl::IsResourceExhausted(status)) ended_ = true;
+}
+
+}  // namespace bulkhead::proxy

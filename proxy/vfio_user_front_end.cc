@@ -1,0 +1,431 @@
+#include "proxy/vfio_user_front_end.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string_view>
+
+namespace bulkhead::proxy {
+namespace {
+
+using vfio_user::Command;
+using vfio_user::Header;
+
+// How long QEMU may leave a reply untaken. Its reader is a thread of its own,
+// so only a stopped QEMU or one that was taken over does.
+constexpr timespec kReplyPatience = {1, 0};
+
+// Messages in one Serve: so many, then the rest of the world is looked at.
+constexpr int kMessageBudget = 64;
+
+constexpr char kCapabilities[] =
+    R"({"capabilities":{"max_msg_fds":16,"max_data_xfer_size":65536,)"
+    R"("max_dma_maps":4096,"pgsizes":4096)";
+constexpr std::string_view kWriteMultiple = R"("write_multiple")";
+static_assert(kMaxMessageFds == 16 && kMaxTransferBytes == 65536);
+
+// Copies a structure off the front of a payload; false: it is too short.
+template <typename T>
+bool Copy(absl::Span<const uint8_t> payload, T* out) {
+  if (payload.size() < sizeof(T)) return false;
+  memcpy(out, payload.data(), sizeof(T));
+  return true;
+}
+
+bool KindOf(uint32_t irq_index, InterruptKind* kind) {
+  switch (irq_index) {
+    case vfio_user::kIntx:
+      *kind = INTX;
+      return true;
+    case vfio_user::kMsi:
+      *kind = MSI;
+      return true;
+    case vfio_user::kMsix:
+      *kind = MSIX;
+      return true;
+    default:
+      return false;
+  }
+}
+
+int TakeFd(Message& message, size_t index) {
+  if (index >= message.fds.size()) return -1;
+  const int fd = message.fds[index];
+  message.fds[index] = -1;
+  return fd;
+}
+
+}  // namespace
+
+bool VfioUserFrontEnd::Serve() {
+  if (!connected()) {
+    Accept();
+    return connected();
+  }
+  int served = 0;
+  Message message;
+  while (served < kMessageBudget) {
+    switch (stream_.Receive(connection_, &message)) {
+      case MessageStream::Next::kNothing:
+        return served != 0;
+      case MessageStream::Next::kMessage:
+        ++served;
+        if (Handle(message) && SendReply()) continue;
+        break;
+      case MessageStream::Next::kClosed:
+      case MessageStream::Next::kBroken:
+        break;
+    }
+    Disconnect();
+    return true;
+  }
+  return true;
+}
+
+void VfioUserFrontEnd::Accept() {
+  connection_ =
+      accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  version_agreed_ = false;
+}
+
+void VfioUserFrontEnd::Disconnect() {
+  if (!connected()) return;
+  close(connection_);
+  connection_ = -1;
+  stream_.Clear();
+  device_.Detach();
+}
+
+bool VfioUserFrontEnd::Handle(Message& message) {
+  const Header& header = message.header;
+  reply_bytes_ = sizeof(Header);
+  reply_fd_ = -1;
+  // This side asks nothing, so a reply answers nothing.
+  if ((header.flags & vfio_user::kTypeMask) != vfio_user::kTypeCommand) {
+    return false;
+  }
+  if (!version_agreed_ &&
+      header.command != static_cast<uint16_t>(Command::kVersion)) {
+    return false;
+  }
+  const int error = Dispatch(message);
+  if ((header.flags & vfio_user::kNoReply) != 0) {
+    reply_bytes_ = 0;
+    return true;
+  }
+  Header answer = {.message_id = header.message_id,
+                   .command = header.command,
+                   .size_bytes = static_cast<uint32_t>(reply_bytes_),
+                   .flags = vfio_user::kTypeReply,
+                   .error = 0};
+  if (error != 0) {
+    answer.size_bytes = reply_bytes_ = sizeof(Header);
+    answer.flags |= vfio_user::kError;
+    answer.error = static_cast<uint32_t>(error);
+    reply_fd_ = -1;
+  }
+  memcpy(reply_.data(), &answer, sizeof answer);
+  return true;
+}
+
+int VfioUserFrontEnd::Dispatch(Message& message) {
+  switch (static_cast<Command>(message.header.command)) {
+    case Command::kRegionRead:
+      return HandleRegionRead(message);
+    case Command::kRegionWrite:
+      return HandleRegionWrite(message);
+    case Command::kRegionWriteMulti:
+      return HandleWriteMulti(message);
+    case Command::kDeviceSetIrqs:
+      return HandleSetIrqs(message);
+    case Command::kDmaMap:
+      return HandleDmaMap(message);
+    case Command::kDmaUnmap:
+      return HandleDmaUnmap(message);
+    case Command::kDeviceReset:
+      device_.Reset();
+      return 0;
+    case Command::kVersion:
+      return HandleVersion(message);
+    case Command::kDeviceGetInfo:
+      return HandleGetInfo(message);
+    case Command::kDeviceGetRegionInfo:
+      return HandleGetRegionInfo(message);
+    case Command::kDeviceGetIrqInfo:
+      return HandleGetIrqInfo(message);
+    default:
+      return ENOTSUP;
+  }
+}
+
+int VfioUserFrontEnd::HandleVersion(const Message& message) {
+  vfio_user::Version version;
+  if (!Copy(message.payload, &version) || version_agreed_) return EINVAL;
+  if (version.major != 0) return ENOTSUP;
+  if (!device_.Available()) return ENODEV;
+  version_agreed_ = true;
+
+  AppendReply(vfio_user::Version{.major = 0, .minor = 0});
+  const std::string_view proposed(
+      reinterpret_cast<const char*>(message.payload.data()),
+      message.payload.size());
+  std::string_view end = "}}";
+  // What the client did not propose must not be answered.
+  if (proposed.find(kWriteMultiple) != std::string_view::npos) {
+    end = R"(,"write_multiple":true}})";
+  }
+  for (std::string_view text : {std::string_view(kCapabilities), end}) {
+    memcpy(&reply_[reply_bytes_], text.data(), text.size());
+    reply_bytes_ += text.size();
+  }
+  AppendReply('\0');
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleDmaMap(const Message& message) {
+  vfio_user::DmaMap map;
+  if (!Copy(message.payload, &map) || message.fds.size() > 1) return EINVAL;
+  const int fd = message.fds.empty() ? -1 : message.fds[0];
+  return device_.Map(map.address, map.size_bytes, map.offset,
+                     (map.flags & vfio_user::kDmaReadable) != 0,
+                     (map.flags & vfio_user::kDmaWritable) != 0, fd)
+             ? 0
+             : EINVAL;
+}
+
+int VfioUserFrontEnd::HandleDmaUnmap(const Message& message) {
+  vfio_user::DmaUnmap unmap;
+  if (!Copy(message.payload, &unmap)) return EINVAL;
+  if ((unmap.flags & vfio_user::kDmaUnmapAll) != 0) {
+    device_.UnmapAll();
+  } else if (!device_.Unmap(unmap.address, unmap.size_bytes)) {
+    return EINVAL;
+  }
+  AppendReply(unmap);
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleGetInfo(const Message& message) {
+  vfio_user::DeviceInfo info;
+  if (!Copy(message.payload, &info) || info.argsz < sizeof info) return EINVAL;
+  AppendReply(vfio_user::DeviceInfo{
+      .argsz = sizeof info,
+      .flags = vfio_user::kDeviceCanReset | vfio_user::kDeviceIsPci,
+      .num_regions = vfio_user::kRegionCount,
+      .num_irqs = vfio_user::kIrqCount});
+  return 0;
+}
+
+// With a mappable region the reply has a capability behind it. A client whose
+// argsz has no room for that gets the fixed part with the size it needs, and
+// asks again.
+int VfioUserFrontEnd::HandleGetRegionInfo(const Message& message) {
+  vfio_user::RegionInfo info;
+  if (!Copy(message.payload, &info) || info.argsz < sizeof info ||
+      info.index >= vfio_user::kRegionCount) {
+    return EINVAL;
+  }
+  const uint32_t room = info.argsz;
+  const RegionShape& region = device_.Region(info.index);
+  const bool mappable = region.doorbell_bytes != 0;
+  info.argsz = sizeof info;
+  info.flags = (region.readable ? vfio_user::kRegionReadable : 0) |
+               (region.writable ? vfio_user::kRegionWritable : 0);
+  info.cap_offset = 0;
+  info.size_bytes = region.size_bytes;
+  info.offset = 0;
+  if (mappable) {
+    info.argsz += sizeof(vfio_user::SparseMmap);
+    info.flags |=
+        vfio_user::kRegionMappable | vfio_user::kRegionHasCapabilities;
+    info.cap_offset = sizeof info;
+  }
+  AppendReply(info);
+  if (mappable && room >= info.argsz) {
+    AppendReply(
+        vfio_user::SparseMmap{.id = vfio_user::kSparseMmapCapability,
+                              .version = 1,
+                              .next = 0,
+                              .nr_areas = 1,
+                              .reserved = 0,
+                              .area_offset = region.doorbell_offset,
+                              .area_size_bytes = region.doorbell_bytes});
+    reply_fd_ = region.doorbell_fd;
+  }
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleGetIrqInfo(const Message& message) {
+  vfio_user::IrqInfo info;
+  if (!Copy(message.payload, &info) || info.argsz < sizeof info ||
+      info.index >= vfio_user::kIrqCount) {
+    return EINVAL;
+  }
+  info.argsz = sizeof info;
+  info.flags = vfio_user::kIrqEventfd;
+  info.count = 1;  // the error and the device request notifiers
+  InterruptKind kind;
+  if (KindOf(info.index, &kind)) {
+    info.count = device_.VectorCount(kind);
+    info.flags |= kind == INTX
+                      ? vfio_user::kIrqMaskable | vfio_user::kIrqAutomasked
+                      : vfio_user::kIrqNoResize;
+  }
+  AppendReply(info);
+  return 0;
+}
+
+// linux/vfio.h, VFIO_DEVICE_SET_IRQS: one kind of data, one action, and a range
+// that the index has. Count 0 with DATA_NONE and TRIGGER disables the index.
+int VfioUserFrontEnd::HandleSetIrqs(Message& message) {
+  vfio_user::SetIrqs set;
+  if (!Copy(message.payload, &set) || set.index >= vfio_user::kIrqCount) {
+    return EINVAL;
+  }
+  const uint32_t data = set.flags & vfio_user::kSetDataMask;
+  const uint32_t action = set.flags & vfio_user::kSetActionMask;
+  const bool one_each = __builtin_popcount(data) == 1 &&
+                        __builtin_popcount(action) == 1 &&
+                        set.flags == (data | action);
+  if (!one_each) return EINVAL;
+
+  InterruptKind kind;
+  // The error and request notifiers are accepted and never used: an error
+  // would make QEMU stop the whole VM.
+  if (!KindOf(set.index, &kind)) {
+    return set.start == 0 && set.count <= 1 ? 0 : EINVAL;
+  }
+  const uint32_t vectors = device_.VectorCount(kind);
+  if (set.start > vectors || set.count > vectors - set.start) return EINVAL;
+
+  const absl::Span<const uint8_t> bools = message.payload.subspan(sizeof set);
+  if (data == vfio_user::kSetDataBool && bools.size() < set.count) {
+    return EINVAL;
+  }
+  if (data == vfio_user::kSetDataEventfd) {
+    if (message.fds.size() != set.count && !message.fds.empty()) return EINVAL;
+    if (set.count == 0) return EINVAL;
+  }
+  if (set.count == 0) {
+    if (action != vfio_user::kSetTrigger || data != vfio_user::kSetDataNone) {
+      return EINVAL;
+    }
+    device_.DisableVectors(kind);
+    return 0;
+  }
+  if (action == vfio_user::kSetTrigger) {
+    if (data == vfio_user::kSetDataEventfd) {
+      const bool set_now =
+          device_.SetVectors(kind, set.start, set.count, message.fds);
+      for (int& fd : message.fds) fd = -1;
+      return set_now ? 0 : EINVAL;
+    }
+    for (uint32_t i = 0; i < set.count; ++i) {
+      if (data == vfio_user::kSetDataBool && bools[i] == 0) continue;
+      device_.Trigger(kind, set.start + i);
+    }
+    return 0;
+  }
+  if (kind != INTX) return ENOTTY;
+  return SetIntx(set, data == vfio_user::kSetDataNone || bools[0] != 0,
+                 message);
+}
+
+// MASK and UNMASK, which only INTx has. `act`: DATA_NONE, or DATA_BOOL and set.
+int VfioUserFrontEnd::SetIntx(const vfio_user::SetIrqs& set, bool act,
+                              Message& message) {
+  const bool unmask = (set.flags & vfio_user::kSetUnmask) != 0;
+  if ((set.flags & vfio_user::kSetDataEventfd) != 0) {
+    if (!unmask) return ENOTTY;
+    device_.SetIntxUnmaskFd(TakeFd(message, 0));
+    return 0;
+  }
+  if (act) device_.MaskIntx(!unmask);
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleRegionRead(const Message& message) {
+  vfio_user::RegionAccess access;
+  if (!Copy(message.payload, &access) || access.count > kMaxTransferBytes) {
+    return EINVAL;
+  }
+  AppendReply(access);
+  const absl::Span<uint8_t> data(&reply_[reply_bytes_], access.count);
+  if (!device_.Read(access.region, access.offset, data)) return EINVAL;
+  reply_bytes_ += access.count;
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleRegionWrite(const Message& message) {
+  vfio_user::RegionAccess access;
+  if (!Copy(message.payload, &access) ||
+      message.payload.size() - sizeof access < access.count) {
+    return EINVAL;
+  }
+  const absl::Span<const uint8_t> data =
+      message.payload.subspan(sizeof access, access.count);
+  if (!device_.Write(access.region, access.offset, data)) return EINVAL;
+  AppendReply(access);
+  return 0;
+}
+
+int VfioUserFrontEnd::HandleWriteMulti(const Message& message) {
+  uint64_t count;
+  if (!Copy(message.payload, &count)) return EINVAL;
+  absl::Span<const uint8_t> rest = message.payload.subspan(sizeof count);
+  if (count > rest.size() / sizeof(vfio_user::MultiWrite)) return EINVAL;
+  for (uint64_t done = 0; done < count; ++done) {
+    vfio_user::MultiWrite write;
+    Copy(rest, &write);
+    rest.remove_prefix(sizeof write);
+    if (write.count > sizeof write.data ||
+        !device_.Write(write.region, write.offset, {write.data, write.count})) {
+      return EINVAL;
+    }
+  }
+  AppendReply(count);
+  return 0;
+}
+
+template <typename T>
+void VfioUserFrontEnd::AppendReply(const T& part) {
+  memcpy(&reply_[reply_bytes_], &part, sizeof part);
+  reply_bytes_ += sizeof part;
+}
+
+bool VfioUserFrontEnd::SendReply() {
+  absl::Span<const uint8_t> rest = reply();
+  while (!rest.empty()) {
+    iovec bytes = {const_cast<uint8_t*>(rest.data()), rest.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
+    msghdr message = {};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    if (reply_fd_ >= 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      cmsghdr* header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(sizeof(int));
+      memcpy(CMSG_DATA(header), &reply_fd_, sizeof(int));
+    }
+    const ssize_t sent =
+        sendmsg(connection_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) {
+      rest.remove_prefix(static_cast<size_t>(sent));
+      reply_fd_ = -1;
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return false;
+    pollfd room = {connection_, POLLOUT, 0};
+    if (ppoll(&room, 1, &kReplyPatience, nullptr) == 0) return false;
+  }
+  return true;
+}
+
+}  // namespace bulkhead::proxy
