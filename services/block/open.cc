@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "proto/service_config.pb.h"
 #include "services/block/file_io.h"
+#include "services/block/qcow2/chain.h"
 #include "services/block/raw.h"
 #include "services/block/worker_pool.h"
 
@@ -51,15 +53,30 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
       {.read_only = config.read_only(), .ignore_flush = config.ignore_flush()});
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> OpenFormat(
-    const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
-  switch (config.image().format()) {
-    case RAW:
-      return OpenRaw(config, std::move(pool));
-    default:
-      return absl::UnimplementedError(
-          absl::StrCat("unknown image format ", config.image().format()));
+absl::Status AddToChain(const ImageFile& image, bool writable,
+                        std::vector<qcow2::ChainFile>* chain) {
+  if (image.format() != RAW && image.format() != QCOW2) {
+    return About(image, absl::UnimplementedError(absl::StrCat(
+                            "unknown image format ", image.format())));
   }
+  auto file = OpenFile(image, writable);
+  if (!file.ok()) return About(image, file.status());
+  chain->push_back({*std::move(file), image.format() == QCOW2, image.name()});
+  return absl::OkStatus();
+}
+
+// Errors name the image of the chain that they are about.
+absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
+    const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
+  std::vector<qcow2::ChainFile> chain;
+  absl::Status status = AddToChain(config.image(), !config.read_only(), &chain);
+  for (const ImageFile& parent : config.backing()) {
+    if (status.ok()) status = AddToChain(parent, /*writable=*/false, &chain);
+  }
+  if (!status.ok()) return status;
+  return qcow2::OpenChain(std::move(chain), std::move(pool),
+                          {.engine = {.read_only = config.read_only(),
+                                      .ignore_flush = config.ignore_flush()}});
 }
 
 }  // namespace
@@ -70,7 +87,15 @@ absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
       WorkerPool::Create(std::min(options.workers, kMaxWorkers),
                          options.locks_down ? AtEnd::kPark : AtEnd::kJoin);
   if (!pool.ok()) return pool.status();
-  auto backend = OpenFormat(config, *std::move(pool));
+  if (config.image().format() == QCOW2) {
+    return OpenQcow2(config, *std::move(pool));
+  }
+  if (config.image().format() != RAW) {
+    return About(config.image(),
+                 absl::UnimplementedError(absl::StrCat(
+                     "unknown image format ", config.image().format())));
+  }
+  auto backend = OpenRaw(config, *std::move(pool));
   if (!backend.ok()) return About(config.image(), backend.status());
   return backend;
 }

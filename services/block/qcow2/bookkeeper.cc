@@ -1,0 +1,58 @@
+#include "services/block/qcow2/bookkeeper.h"
+
+namespace bulkhead::block::qcow2 {
+
+void Bookkeeper::Run(BookkeeperOrder* order) {
+  order->sync_error = 0;
+  order->release_error = 0;
+  order->reserve_error = 0;
+  order->runs = 0;
+  if (order->must_sync || order->publications > 0 || order->releases > 0) {
+    order->sync_error = SyncAndPublish(*order);
+  }
+  // After a failed sync it is not known what refers to what.
+  if (order->sync_error == 0 && order->releases > 0) {
+    order->release_error = ReleaseAll(*order);
+  }
+  if (order->reserve_clusters > 0) {
+    order->reserve_error =
+        refcounts_->Reserve(order->reserve_clusters, order->run.data(),
+                            order->run.size(), &order->runs);
+  }
+}
+
+int Bookkeeper::SyncAndPublish(const BookkeeperOrder& order) {
+  if (const int error = file_->Sync(); error != 0) return error;
+  if (order.publications == 0) return 0;
+  for (size_t i = 0; i < order.publications; ++i) {
+    const Publication& publication = order.publish[i];
+    if (const int error =
+            WriteBytes(*file_, &publication.entry, sizeof(publication.entry),
+                       publication.file_offset);
+        error != 0) {
+      return error;
+    }
+  }
+  return order.must_sync || order.releases > 0 ? file_->Sync() : 0;
+}
+
+int Bookkeeper::ReleaseAll(const BookkeeperOrder& order) {
+  int result = 0;
+  for (size_t i = 0; i < order.releases; ++i) {
+    const Release& release = order.release[i];
+    if (const int error = refcounts_->Decrease(release.first, release.count);
+        error != 0) {
+      result = error;
+      continue;
+    }
+    // Space goes back to the host. It is only an advice: Reserve does it again
+    // where it counts.
+    if (release.may_punch) {
+      file_->PunchHole(release.first << cluster_bits_,
+                       release.count << cluster_bits_);
+    }
+  }
+  return result;
+}
+
+}  // namespace bulkhead::block::qcow2

@@ -1,0 +1,141 @@
+#include "services/block/qcow2/chain.h"
+
+#include <string.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "services/block/request_check.h"
+
+namespace bulkhead::block::qcow2 {
+namespace {
+
+constexpr size_t kMaxLayers = 64;
+
+absl::Status About(const ChainFile& file, const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(file.name, ": ", status.message()));
+}
+
+std::string LastPart(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);  // npos + 1 is 0
+}
+
+std::string Quoted(const std::string& name) {
+  return absl::StrCat("\"", absl::CHexEscape(name), "\"");
+}
+
+// The image's own idea of its parent against the description's. Where the
+// files lie is nobody's business in here, so the last part decides.
+absl::Status CheckParent(const Header& header, const ChainFile* parent) {
+  if (header.backing_name.empty()) {
+    if (parent == nullptr) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image has no backing file, and the VM description names ",
+        Quoted(parent->name)));
+  }
+  if (parent == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image has the backing file ", Quoted(header.backing_name),
+        ", which the VM description does not name"));
+  }
+  if (LastPart(header.backing_name) != LastPart(parent->name)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image has the backing file ", Quoted(header.backing_name),
+        ", and the VM description names ", Quoted(parent->name)));
+  }
+  const std::string& format = header.backing_format;
+  if (!format.empty() && format != (parent->is_qcow2 ? "qcow2" : "raw")) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the image says that its backing file is ", Quoted(format),
+        ", and the VM description says ", parent->is_qcow2 ? "qcow2" : "raw"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Layer> OpenLayer(ChainFile* file, const ChainFile* parent,
+                                size_t l2_cache_bytes) {
+  Layer layer;
+  if (!file->is_qcow2) {
+    const int64_t bytes = file->file->Size();
+    if (bytes < 0) {
+      return absl::InvalidArgumentError("its size cannot be told");
+    }
+    if (parent != nullptr) {
+      return absl::FailedPreconditionError(
+          "a raw image has no backing file, and the VM description names one");
+    }
+    layer.raw = std::move(file->file);
+    layer.raw_file_bytes = static_cast<uint64_t>(bytes);
+    layer.size_bytes =
+        (layer.raw_file_bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+    return layer;
+  }
+  auto image = Image::Open(std::move(file->file), l2_cache_bytes);
+  if (!image.ok()) return image.status();
+  layer.image = *std::move(image);
+  layer.size_bytes = layer.image->header().size_bytes;
+  if (absl::Status s = CheckParent(layer.image->header(), parent); !s.ok()) {
+    return s;
+  }
+  return layer;
+}
+
+// "A program that does not know an autoclear bit must clear it before it
+// writes": bitmaps are not kept up to date here.
+absl::Status ClearAutoclear(Image* image) {
+  Header& header = image->mutable_header();
+  if (header.version < 3 || header.autoclear == 0) return absl::OkStatus();
+  const Be64 none = uint64_t{0};
+  int error =
+      WriteBytes(image->file(), &none, sizeof(none), kAutoclearFeaturesAt);
+  if (error == 0) error = image->file().Sync();
+  if (error != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("its header cannot be written: ", strerror(-error)));
+  }
+  header.autoclear = 0;
+  return absl::OkStatus();
+}
+
+absl::Status MakeWritable(Image* image) {
+  if (image->header().corrupt()) {
+    return absl::InvalidArgumentError(
+        "the image is marked corrupt: it can be read, and written after "
+        "qemu-img check -r all");
+  }
+  if (image->header().dirty()) {
+    return absl::InvalidArgumentError(
+        "the image was not closed (dirty bit): qemu-img check -r all");
+  }
+  return ClearAutoclear(image);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
+    std::vector<ChainFile> files, std::unique_ptr<WorkerPool> pool,
+    const ChainOptions& options) {
+  if (files.empty() || files.size() > kMaxLayers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a chain of ", files.size(), " images"));
+  }
+  std::vector<Layer> layers;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const ChainFile* parent = i + 1 < files.size() ? &files[i + 1] : nullptr;
+    auto layer = OpenLayer(&files[i], parent, options.l2_cache_bytes);
+    if (!layer.ok()) return About(files[i], layer.status());
+    layers.push_back(*std::move(layer));
+  }
+  if (!options.engine.read_only) {
+    if (absl::Status s = MakeWritable(layers[0].image.get()); !s.ok()) {
+      return About(files[0], s);
+    }
+  }
+  auto engine =
+      Engine::Create(std::move(layers), std::move(pool), options.engine);
+  if (!engine.ok()) return About(files[0], engine.status());
+  return engine;
+}
+
+}  // namespace bulkhead::block::qcow2

@@ -1,0 +1,43 @@
+// OpenChain makes one disk of an image and its parents.
+//
+// The names that images give their parents are compared with those of the VM
+// description and never followed: a parent is a file that was handed in.
+//
+// TRUST    Every file is hostile; names and formats in ChainFile are the
+//          launcher's.
+// ERRORS   As Open (services/block/open.h).
+// THREADS  Set-up.
+
+#ifndef BULKHEAD_SERVICES_BLOCK_QCOW2_CHAIN_H_
+#define BULKHEAD_SERVICES_BLOCK_QCOW2_CHAIN_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "services/block/file_io.h"
+#include "services/block/qcow2/engine.h"
+#include "services/block/worker_pool.h"
+
+namespace bulkhead::block::qcow2 {
+
+struct ChainFile {
+  std::unique_ptr<FileIo> file;
+  bool is_qcow2 = true;
+  std::string name;
+};
+
+struct ChainOptions {
+  EngineOptions engine;
+  size_t l2_cache_bytes = 4 << 20;  // of each image
+};
+
+// files[0] is the active image, its parent follows, and so on.
+absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
+    std::vector<ChainFile> files, std::unique_ptr<WorkerPool> pool,
+    const ChainOptions& options);
+
+}  // namespace bulkhead::block::qcow2
+
+#endif  // BULKHEAD_SERVICES_BLOCK_QCOW2_CHAIN_H_

@@ -1,0 +1,234 @@
+// The engine against images that QEMU made, and QEMU against what the engine
+// made of them.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <list>
+#include <random>
+
+#include "services/block/qcow2/qemu_tools.h"
+
+namespace bulkhead::block::qcow2 {
+namespace {
+
+// One row of the matrix: `qemu-img create` options.
+struct Variant {
+  const char* name;
+  const char* options;
+  unsigned workers = 0;
+};
+
+void PrintTo(const Variant& variant, std::ostream* out) {
+  *out << variant.name;
+}
+
+constexpr uint64_t kSize = 8 << 20;
+
+class VariantTest : public ::testing::TestWithParam<Variant> {
+ protected:
+  std::string Create(const std::string& name, uint64_t size = kSize) {
+    const std::string path = images_.Path(name);
+    QemuImg("create -q -f qcow2 -o " + std::string(GetParam().options) + " " +
+            path + " " + std::to_string(size));
+    return path;
+  }
+  Rig OpenRig(const std::vector<ChainMember>& chain) {
+    return OpenDisk(chain, {.workers = GetParam().workers});
+  }
+
+  ImageDirectory images_;
+};
+
+TEST_P(VariantTest, WhatIsWrittenIsReadByUsAndByQemu) {
+  const std::string path = Create("disk.qcow2");
+  const std::string data = Pattern(1, 0, 300 << 10);
+  {
+    Rig rig = OpenRig({{path}});
+    EXPECT_EQ(rig.backend().geometry().capacity_bytes, kSize);
+    EXPECT_EQ(rig.ReadOk(0, 1 << 20), std::string(1 << 20, 0));
+    EXPECT_EQ(rig.Write(12345 * 512, data.substr(0, 512)), IoStatus::kOk);
+    EXPECT_EQ(rig.Write(512, data), IoStatus::kOk);
+    EXPECT_EQ(rig.ReadOk(512, data.size()), data);
+    EXPECT_EQ(rig.Flush(), IoStatus::kOk);
+  }
+  EXPECT_EQ(CheckComplaint(path), "");
+  std::string expected(kSize, 0);
+  expected.replace(12345 * 512, 512, data.substr(0, 512));
+  expected.replace(512, data.size(), data);
+  EXPECT_TRUE(ContentByQemu(path) == expected);
+}
+
+// A model of the disk beside it, and many requests in flight that do not
+// overlap: whatever the order, the outcome is one.
+class Model {
+ public:
+  Model(Rig* rig, std::string content, uint64_t seed)
+      : rig_(*rig), content_(std::move(content)), random_(seed) {}
+
+  void Run(int steps, size_t depth) {
+    for (int i = 0; i < steps; ++i) {
+      while (flying_.size() >= depth) Reap();
+      SubmitOne();
+    }
+    while (!flying_.empty()) Reap();
+  }
+  const std::string& content() const { return content_; }
+
+ private:
+  uint64_t Random(uint64_t below) { return random_() % below; }
+
+  void SubmitOne() {
+    const uint64_t sectors = content_.size() / 512;
+    const uint64_t most = Random(4) == 0 ? 1024 : 24;
+    const uint64_t length = std::min<uint64_t>(1 + Random(most), sectors) * 512;
+    const uint64_t offset = Random(sectors - length / 512 + 1) * 512;
+    for (const auto& other : flying_) {
+      if (other->offset_bytes < offset + length &&
+          offset < other->offset_bytes + other->length_bytes) {
+        return;
+      }
+    }
+    const unsigned kind = Random(20);
+    if (kind < 10) {
+      const std::string data = Pattern(random_(), offset, length);
+      content_.replace(offset, length, data);
+      flying_.push_back(Rig::Make(Operation::kWrite, offset, length, data));
+      flying_.back()->force_unit_access = Random(16) == 0;
+    } else if (kind < 14) {
+      flying_.push_back(Rig::Make(Operation::kRead, offset, length));
+    } else if (kind < 17) {
+      content_.replace(offset, length, std::string(length, 0));
+      flying_.push_back(Rig::Make(Operation::kWriteZeroes, offset, length));
+      flying_.back()->may_unmap = Random(2) == 0;
+    } else if (kind < 19) {
+      // Contents are undefined after a discard, so zeroes come after it.
+      rig_.Discard(offset, length);
+      content_.replace(offset, length, std::string(length, 0));
+      flying_.push_back(Rig::Make(Operation::kWriteZeroes, offset, length));
+      flying_.back()->may_unmap = true;
+    } else {
+      flying_.push_back(Rig::Make(Operation::kFlush, 0, 0));
+    }
+    rig_.Submit(flying_.back().get());
+  }
+
+  void Reap() {
+    while (true) {
+      for (auto it = flying_.begin(); it != flying_.end(); ++it) {
+        if (!(*it)->ended) continue;
+        Verify(**it);
+        flying_.erase(it);
+        return;
+      }
+      rig_.PollOnce();
+    }
+  }
+
+  void Verify(const RigRequest& request) {
+    EXPECT_EQ(request.status, IoStatus::kOk)
+        << static_cast<int>(request.operation) << " at " << request.offset_bytes
+        << " + " << request.length_bytes;
+    if (request.operation != Operation::kRead) return;
+    EXPECT_TRUE(request.data ==
+                content_.substr(request.offset_bytes, request.length_bytes))
+        << "at " << request.offset_bytes << " + " << request.length_bytes;
+  }
+
+  Rig& rig_;
+  std::string content_;
+  std::mt19937_64 random_;
+  std::list<std::unique_ptr<RigRequest>> flying_;
+};
+
+TEST_P(VariantTest, RandomRequestsLeaveWhatTheyShould) {
+  const std::string path = Create("disk.qcow2");
+  std::string content(kSize, 0);
+  for (uint64_t round = 0; round < 3; ++round) {
+    Rig rig = OpenRig({{path}});
+    ASSERT_TRUE(Content(rig) == content) << "round " << round;
+    Model model(&rig, content, 100 + round);
+    model.Run(600, 8);
+    content = model.content();
+    EXPECT_TRUE(Content(rig) == content) << "round " << round;
+    rig.Close();
+    ASSERT_EQ(CheckComplaint(path), "") << "round " << round;
+    ASSERT_TRUE(ContentByQemu(path) == content) << "round " << round;
+  }
+}
+
+TEST_P(VariantTest, OverlayOnAShorterParentKeepsWhatTheParentHad) {
+  const std::string base = Create("base.qcow2", (3 << 20) + 512 * 7);
+  QemuIo(base,
+         {"write -P 11 0 1M", "write -P 12 2M 1M", "write -P 13 3M 3584"});
+  const std::string path = images_.Path("disk.qcow2");
+  QemuImg("create -q -f qcow2 -F qcow2 -b " + base + " -o " +
+          GetParam().options + " " + path + " " + std::to_string(kSize));
+  std::string content = ContentByQemu(path);
+  ASSERT_EQ(content.size(), kSize);
+  for (uint64_t round = 0; round < 2; ++round) {
+    Rig rig = OpenRig({{path}, {base}});
+    ASSERT_TRUE(Content(rig) == content) << "round " << round;
+    Model model(&rig, content, 200 + round);
+    model.Run(300, 8);
+    content = model.content();
+    rig.Close();
+    ASSERT_EQ(CheckComplaint(path), "");
+    ASSERT_TRUE(ContentByQemu(path) == content) << "round " << round;
+  }
+}
+
+TEST_P(VariantTest, InternalSnapshotIsLeftIntact) {
+  const std::string path = Create("disk.qcow2");
+  QemuIo(path, {"write -P 21 0 2M", "write -P 22 5M 1M", "write -z 6M 1M"});
+  QemuImg("snapshot -c before " + path);
+  std::string content = ContentByQemu(path);
+  const std::string before = content;
+  {
+    Rig rig = OpenRig({{path}});
+    Model model(&rig, content, 300);
+    model.Run(300, 8);
+    content = model.content();
+  }
+  ASSERT_EQ(CheckComplaint(path), "");
+  ASSERT_TRUE(ContentByQemu(path) == content);
+  QemuImg("snapshot -a before " + path);
+  EXPECT_TRUE(ContentByQemu(path) == before);
+}
+
+TEST_P(VariantTest, CompressedClustersAreReadAndOverwritten) {
+  const std::string source = Create("source.qcow2");
+  QemuIo(source,
+         {"write -P 31 0 2M", "write -P 32 3M 64k", "write -P 33 7M 1M"});
+  const std::string path = images_.Path("disk.qcow2");
+  QemuImg("convert -q -c -f qcow2 -O qcow2 -o " +
+          std::string(GetParam().options) + " " + source + " " + path);
+  std::string content = ContentByQemu(path);
+  Rig rig = OpenRig({{path}});
+  ASSERT_TRUE(Content(rig) == content);
+  Model model(&rig, content, 400);
+  model.Run(300, 8);
+  content = model.content();
+  rig.Close();
+  ASSERT_EQ(CheckComplaint(path), "");
+  ASSERT_TRUE(ContentByQemu(path) == content);
+}
+
+constexpr Variant kVariants[] = {
+    {"default", "compat=1.1"},
+    {"default_workers", "compat=1.1", 2},
+    {"v2", "compat=0.10"},
+    {"cluster_512", "cluster_size=512"},
+    {"cluster_512_refcount_64", "cluster_size=512,refcount_bits=64", 1},
+    {"cluster_4k_refcount_2", "cluster_size=4k,refcount_bits=2"},
+    {"cluster_2M", "cluster_size=2M", 1},
+    {"refcount_8", "refcount_bits=8"},
+    {"lazy", "lazy_refcounts=on"},
+    {"zstd", "compression_type=zstd"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Images, VariantTest, ::testing::ValuesIn(kVariants),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace bulkhead::block::qcow2
