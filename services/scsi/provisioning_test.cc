@@ -167,7 +167,7 @@ TEST(WriteSameTest, WrongFieldsAreRefused) {
 
 // A guest cannot hold the loop with one long command.
 TEST(WriteSameTest, LongCommandGoesOnInBoundedSteps) {
-  BusRig rig(0x3fffff + 1);  // 2 GiB
+  BusRig rig(0x3fffff + 1, 512, /*kept_bytes=*/1 << 20);  // 2 GiB
   Task* task = rig.Start(
       Cdb16(Opcode::kWriteSame16, 0, 0x3fffff, kUnmapBit | kNoDataOut), 1);
   EXPECT_EQ(task->state(), Task::State::kBusy);

@@ -24,8 +24,9 @@ SenseCode Outcome::code() const {
       LoadBe16(&sense[(sense[0] & 0x7f) >= 0x72 ? 2 : 12]));
 }
 
-BusRig::BusRig(uint64_t blocks, uint32_t block_size_bytes)
-    : disk_(std::make_unique<MemoryBackend>(blocks * block_size_bytes)) {
+BusRig::BusRig(uint64_t blocks, uint32_t block_size_bytes, uint64_t kept_bytes)
+    : disk_(std::make_unique<MemoryBackend>(blocks * block_size_bytes,
+                                            kept_bytes)) {
   units_ = {{.block_size_bytes = block_size_bytes,
              .serial = "0001",
              .backend = disk_.get()}};

@@ -38,7 +38,8 @@ struct Outcome {
 class BusRig {
  public:
   // One disk at target 0 LUN 0, without the unit attention of power on.
-  explicit BusRig(uint64_t blocks = 2048, uint32_t block_size_bytes = 512);
+  explicit BusRig(uint64_t blocks = 2048, uint32_t block_size_bytes = 512,
+                  uint64_t kept_bytes = 0);
   // The same with a CD-ROM drive.
   static BusRig Cdrom(uint64_t blocks = 1024);
   BusRig(std::vector<UnitConfig> units, const BusOptions& options);

@@ -7,7 +7,8 @@
 
 namespace bulkhead::scsi {
 
-MemoryBackend::MemoryBackend(uint64_t capacity_bytes) : bytes_(capacity_bytes) {
+MemoryBackend::MemoryBackend(uint64_t capacity_bytes, uint64_t kept_bytes)
+    : bytes_(kept_bytes == 0 ? capacity_bytes : kept_bytes) {
   geometry_ = {.capacity_bytes = capacity_bytes,
                .can_discard = true,
                .can_write_zeroes = true};
