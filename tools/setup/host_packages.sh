@@ -43,7 +43,7 @@ install_packages() {
     die "apt knows no package named: ${unknown[*]}" \
       "on Ubuntu they are in 'universe': sudo add-apt-repository universe"
   fi
-  run_apt "packages" "$setup_log" as_root env DEBIAN_FRONTEND=noninteractive \
+  run_apt "packages" "$setup_log" as_root \
     apt-get install -y -q --no-install-recommends "$@" || {
     tail -n 15 "$setup_log" >&2
     die "apt-get install failed; the whole log is $setup_log"

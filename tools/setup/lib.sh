@@ -29,24 +29,37 @@ progress_end() {
   say "$*"
 }
 
-# run_apt LABEL LOG COMMAND...: runs an apt-get command that reports its status
-# on stdout (APT::Status-Fd=1), shows its progress, and keeps the rest in LOG.
+# run_apt LABEL LOG [as_root] apt-get ARGUMENT...: shows apt's progress and keeps
+# its words in LOG. apt closes the descriptor that it reports on for what it
+# starts, so that cannot be stdout; and sudo passes on none beyond stderr, so it
+# is made on the other side.
 run_apt() {
   local label=$1 log=$2
   shift 2
-  local status=0
+  local prefix=() status=0
+  if [[ $1 == as_root ]]; then
+    prefix=(as_root)
+    shift
+  fi
   {
-    "$@" -o APT::Status-Fd=1 -o Dpkg::Use-Pty=0 2>>"$log" </dev/null ||
+    # shellcheck disable=SC2016  # the inner shell's arguments
+    "${prefix[@]}" env DEBIAN_FRONTEND=noninteractive \
+      sh -c 'exec 3>&1 >&2; exec "$@"' sh \
+      "$@" -o APT::Status-Fd=3 -o Dpkg::Use-Pty=0 2>>"$log" </dev/null ||
       echo "failed:$?"
   } | {
-    local kind percent failed=0
-    while IFS=: read -r kind _ percent _; do
-      case $kind in
-        dlstatus) progress "$label: downloading" "${percent%%.*}" ;;
-        pmstatus) progress "$label: installing" "${percent%%.*}" ;;
-        failed) failed=1 ;;
-        *) ;;
-      esac
+    # "pmstatus:PACKAGE[:ARCHITECTURE]:PERCENT:what"
+    local line failed=0
+    local -r status_line='^(dl|pm)status:[^:]+(:[a-z0-9]+)?:([0-9]+)(\.[0-9]+)?:'
+    while IFS= read -r line; do
+      if [[ $line =~ $status_line ]]; then
+        case ${BASH_REMATCH[1]} in
+          dl) progress "$label: downloading" "${BASH_REMATCH[3]}" ;;
+          pm) progress "$label: installing" "${BASH_REMATCH[3]}" ;;
+        esac
+      elif [[ $line == failed:* ]]; then
+        failed=1
+      fi
     done
     exit "$failed"
   } || status=1
