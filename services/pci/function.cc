@@ -139,8 +139,8 @@ void Function::DefineMsi() {
   msi_ = config_.AddCapability(kCapabilityMsi, kMsiBytes);
   const unsigned log2_vectors =
       static_cast<unsigned>(std::countr_zero(layout_.msi_vectors));
-  const uint32_t vector_bits =
-      static_cast<uint32_t>(AllOnes(8) >> (64 - layout_.msi_vectors));
+  const auto vector_bits =
+      static_cast<uint32_t>((uint64_t{1} << layout_.msi_vectors) - 1);
   const auto at = [this](uint16_t offset) {
     return static_cast<uint16_t>(msi_ + offset);
   };

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "services/runtime/fd_io.h"
+
 namespace bulkhead {
 
 EventfdInterrupts::~EventfdInterrupts() {
@@ -96,10 +98,7 @@ void EventfdInterrupts::Raise(Vectors& vectors, uint32_t vector) {
   const int fd = vectors.fds[vector];
   if (fd < 0) return;
   const uint64_t one = 1;
-  ssize_t written;
-  do {
-    written = write(fd, &one, sizeof one);
-  } while (written < 0 && errno == EINTR);
+  const ssize_t written = WriteFd(fd, &one, sizeof one);
   // A counter at its limit is raised already.
   if (written == sizeof one || (written < 0 && errno == EAGAIN)) {
     ++raised_;

@@ -321,7 +321,7 @@ bool GuestMemory::Translate(GuestAddress address, uint64_t size_bytes,
 std::byte* GuestMemory::Aligned(GuestAddress address, size_t size_bytes,
                                 DmaDirection direction) const {
   if (address.value % size_bytes != 0) return nullptr;
-  iovec segment;
+  iovec segment = {};
   size_t count = 0;
   if (!Translate(address, size_bytes, direction, &segment, 1, &count)) {
     return nullptr;

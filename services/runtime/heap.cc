@@ -16,7 +16,7 @@ void ConfigureHeap() {
 bool ReserveHeap(size_t size_bytes) {
   void* block = std::malloc(size_bytes);
   // Keeps the pair of calls from being optimised away.
-  asm volatile("" : "+r"(block) : : "memory");
+  asm volatile("" : : "r"(block) : "memory");
   if (block == nullptr) return false;
   std::free(block);
   return true;

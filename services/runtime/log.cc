@@ -1,12 +1,12 @@
 #include "services/runtime/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <iterator>
+
+#include "services/runtime/fd_io.h"
 
 namespace bulkhead {
 namespace {
@@ -29,14 +29,6 @@ char* Escape(absl::string_view text, char* at, const char* end) {
     }
   }
   return at;
-}
-
-bool WriteAll(int fd, const char* bytes, size_t size_bytes) {
-  ssize_t written;
-  do {
-    written = write(fd, bytes, size_bytes);
-  } while (written < 0 && errno == EINTR);
-  return written == static_cast<ssize_t>(size_bytes);
 }
 
 }  // namespace
@@ -72,7 +64,8 @@ void Log::WriteAlways(absl::string_view line) {
   char buffer[kMaxLineBytes];
   char* end = Escape(line, buffer, std::end(buffer) - 1);
   *end++ = '\n';
-  if (!WriteAll(fd_, buffer, static_cast<size_t>(end - buffer))) {
+  const ssize_t size_bytes = end - buffer;
+  if (WriteFd(fd_, buffer, static_cast<size_t>(size_bytes)) != size_bytes) {
     ++suppressed_;
   }
 }

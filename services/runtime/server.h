@@ -12,8 +12,8 @@
 //          says so; a posted store that is wrong is dropped and counted.
 // THREADS  The loop.
 //
-// System calls, once it serves: ppoll, recvmsg, sendmsg, write (eventfds, log,
-// state), read (state), close; clock_gettime through the vDSO.
+// System calls, once it serves: ppoll, recvmsg, sendmsg, pwritev2 (eventfds,
+// log, state), preadv2 (state), close; clock_gettime through the vDSO.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_SERVER_H_
 #define BULKHEAD_SERVICES_RUNTIME_SERVER_H_

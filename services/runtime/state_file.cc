@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "services/runtime/endian.h"
+#include "services/runtime/fd_io.h"
 
 namespace bulkhead {
 namespace {
@@ -49,8 +49,7 @@ Header MakeHeader(absl::string_view model, absl::Span<const std::byte> state) {
 absl::Status WriteAll(int fd, const void* from, size_t size_bytes) {
   const char* at = static_cast<const char*>(from);
   while (size_bytes > 0) {
-    const ssize_t written = write(fd, at, size_bytes);
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = WriteFd(fd, at, size_bytes);
     if (written <= 0) {
       return absl::InternalError(
           absl::StrCat("cannot write the state: errno ", errno));
@@ -64,8 +63,7 @@ absl::Status WriteAll(int fd, const void* from, size_t size_bytes) {
 absl::Status ReadAll(int fd, void* to, size_t size_bytes) {
   char* at = static_cast<char*>(to);
   while (size_bytes > 0) {
-    const ssize_t got = read(fd, at, size_bytes);
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = ReadFd(fd, at, size_bytes);
     if (got < 0) {
       return absl::InternalError(
           absl::StrCat("cannot read the state: errno ", errno));

@@ -5,7 +5,7 @@
 //          checksum are checked here; what the bytes mean, the device checks.
 // ERRORS   InvalidArgument: not a saved state of this model and version;
 //          Internal: the fd cannot be read or written.
-// THREADS  The loop. Only read() and write() are called.
+// THREADS  The loop. Nothing but fd_io.h is called.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_STATE_FILE_H_
 #define BULKHEAD_SERVICES_RUNTIME_STATE_FILE_H_
