@@ -20,9 +20,11 @@ class FrontEnd {
   virtual int fd() const = 0;
   virtual bool connected() const = 0;
 
-  // Does all that QEMU has asked so far, without waiting for more; false if
-  // there was nothing.
+  // Does what QEMU has asked so far, without waiting for more; false if there
+  // was nothing.
   virtual bool Serve() = 0;
+  // Serve stopped before the end, to let others in; fd() need not tell.
+  virtual bool HasMore() const = 0;
 };
 
 }  // namespace bulkhead::proxy

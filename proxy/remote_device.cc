@@ -24,6 +24,10 @@ RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
 
 void RemoteDevice::Settle() {
   if (link_.state() == ServiceLink::State::kDescribed) TellEverything();
+  SettleIntx();
+}
+
+void RemoteDevice::SettleIntx() {
   if (!intx_pending_) return;
   if (link_.state() != ServiceLink::State::kLive) {
     intx_pending_ = false;  // a device that is lost asserts nothing
@@ -220,6 +224,7 @@ void RemoteDevice::MaskIntx(bool masked) {
   intx_masked_ = masked;
   intx_pending_ = !masked;
   intx_pending_store_ = link_.last_store();
+  SettleIntx();
 }
 
 void RemoteDevice::SetIntxUnmaskFd(int fd) {

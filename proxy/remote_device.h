@@ -77,6 +77,7 @@ class RemoteDevice : public DevicePort {
                  ServiceLink::Answer answer);
   void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);
   void TellEverything();
+  void SettleIntx();
 
   const RamIdentity ram_;
   EventfdTable eventfds_;

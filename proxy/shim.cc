@@ -83,7 +83,9 @@ void Shim::Turn() {
     ++turns_without_wait_;
     return;
   }
-  const Nanoseconds deadline = device_.link().handshake_deadline();
+  const bool has_more = front_end_.HasMore();
+  const Nanoseconds deadline =
+      has_more ? 0 : device_.link().handshake_deadline();
   const Nanoseconds now = deadline == ~Nanoseconds{0} ? 0 : Now();
   const timespec timeout = ToTimespec(now < deadline ? deadline - now : 0);
   // QEMU is not let in before it is known what it will find.
@@ -102,7 +104,7 @@ void Shim::Turn() {
   if (entries[1].revents != 0 || Now() >= deadline) device_.PollService();
   if (entries[3].revents != 0) device_.OnIntxUnmaskFd();
   if (entries[2].revents != 0) HandleControl();
-  was_busy_ = entries[0].revents != 0 && front_end_.Serve();
+  was_busy_ = (has_more || entries[0].revents != 0) && front_end_.Serve();
 }
 
 void Shim::Report() {

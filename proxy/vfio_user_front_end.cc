@@ -67,6 +67,7 @@ bool VfioUserFrontEnd::Serve() {
   }
   int served = 0;
   Message message;
+  has_more_ = false;
   while (served < kMessageBudget) {
     switch (stream_.Receive(connection_, &message)) {
       case MessageStream::Next::kNothing:
@@ -82,6 +83,7 @@ bool VfioUserFrontEnd::Serve() {
     Disconnect();
     return true;
   }
+  has_more_ = true;
   return true;
 }
 
@@ -330,8 +332,9 @@ int VfioUserFrontEnd::HandleSetIrqs(Message& message) {
     return 0;
   }
   if (kind != INTX) return ENOTTY;
-  return SetIntx(set, data == vfio_user::kSetDataNone || bools[0] != 0,
-                 message);
+  const bool act = data == vfio_user::kSetDataNone ||
+                   (data == vfio_user::kSetDataBool && bools[0] != 0);
+  return SetIntx(set, act, message);
 }
 
 // MASK and UNMASK, which only INTx has. `act`: DATA_NONE, or DATA_BOOL and set.

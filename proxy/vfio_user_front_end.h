@@ -36,6 +36,7 @@ class VfioUserFrontEnd : public FrontEnd {
   int fd() const override { return connected() ? connection_ : listener_; }
   bool connected() const override { return connection_ >= 0; }
   bool Serve() override;
+  bool HasMore() const override { return has_more_; }
 
   // Handles one message: what Serve does with each. Leaves the reply, if one is
   // due, in reply(); false when the connection must end. Public for tests.
@@ -70,6 +71,7 @@ class VfioUserFrontEnd : public FrontEnd {
   DevicePort& device_;
   int connection_ = -1;
   bool version_agreed_ = false;
+  bool has_more_ = false;
   MessageStream stream_;
   std::array<uint8_t, kMaxMessageBytes> reply_;
   size_t reply_bytes_ = 0;
