@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -44,9 +45,11 @@ struct WorkerPool::Shared {
   }
 
   void Signal() {
-    const uint64_t one = 1;
+    uint64_t one = 1;
     // It fails only when the counter is full, and then it is readable.
-    [[maybe_unused]] const ssize_t n = write(event_fd, &one, sizeof(one));
+    const iovec segment = {&one, sizeof(one)};
+    [[maybe_unused]] const ssize_t n =
+        pwritev2(event_fd, &segment, 1, /*offset=*/-1, 0);
     // After the write: a loop that has seen the number can clear the event.
     signals.fetch_add(1, std::memory_order_release);
   }
@@ -184,8 +187,9 @@ size_t WorkerPool::Poll() {
   if (signals != shared.signals_seen) {
     shared.signals_seen = signals;
     uint64_t count;
+    const iovec segment = {&count, sizeof(count)};
     [[maybe_unused]] const ssize_t n =
-        read(shared.event_fd, &count, sizeof(count));
+        preadv2(shared.event_fd, &segment, 1, /*offset=*/-1, 0);
   }
   if (!shared.ready.load(std::memory_order_acquire)) return 0;
   List finished;

@@ -7,7 +7,8 @@
 // ERRORS   None after Create; Work carries its own result.
 // THREADS  Create, Post, Poll and the destructor: the loop. The threads start
 //          in Create, before the lock-down, and take the filter with it. In
-//          the steady state they need futex and write (of the eventfd) only.
+//          the steady state they need futex and pwritev2 (of the eventfd, as
+//          are all writes of a service) only.
 
 #ifndef BULKHEAD_SERVICES_BLOCK_WORKER_POOL_H_
 #define BULKHEAD_SERVICES_BLOCK_WORKER_POOL_H_

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "services/block/qcow2/check.h"
 #include "services/block/request_check.h"
 
 namespace bulkhead::block::qcow2 {
@@ -83,32 +84,29 @@ absl::StatusOr<Layer> OpenLayer(ChainFile* file, const ChainFile* parent,
 
 // "A program that does not know an autoclear bit must clear it before it
 // writes": bitmaps are not kept up to date here.
-absl::Status ClearAutoclear(Image* image) {
-  Header& header = image->mutable_header();
-  if (header.version < 3 || header.autoclear == 0) return absl::OkStatus();
+absl::Status ClearAutoclear(FileIo& file) {
   const Be64 none = uint64_t{0};
-  int error =
-      WriteBytes(image->file(), &none, sizeof(none), kAutoclearFeaturesAt);
-  if (error == 0) error = image->file().Sync();
-  if (error != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("its header cannot be written: ", strerror(-error)));
-  }
-  header.autoclear = 0;
-  return absl::OkStatus();
+  int error = WriteBytes(file, &none, sizeof(none), kAutoclearFeaturesAt);
+  if (error == 0) error = file.Sync();
+  if (error == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("its header cannot be written: ", strerror(-error)));
 }
 
-absl::Status MakeWritable(Image* image) {
-  if (image->header().corrupt()) {
+// What an image needs before its first write. Its header is read anew after.
+absl::Status MakeWritable(FileIo& file, const ChainFile* parent) {
+  auto header = ReadHeader(file);
+  if (!header.ok()) return header.status();
+  if (absl::Status s = CheckParent(*header, parent); !s.ok()) return s;
+  if (header->corrupt()) {
     return absl::InvalidArgumentError(
         "the image is marked corrupt: it can be read, and written after "
         "qemu-img check -r all");
   }
-  if (image->header().dirty()) {
-    return absl::InvalidArgumentError(
-        "the image was not closed (dirty bit): qemu-img check -r all");
+  if (header->dirty()) {
+    if (absl::Status s = RebuildRefcounts(file, &*header); !s.ok()) return s;
   }
-  return ClearAutoclear(image);
+  return header->autoclear != 0 ? ClearAutoclear(file) : absl::OkStatus();
 }
 
 }  // namespace
@@ -120,17 +118,21 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
     return absl::InvalidArgumentError(
         absl::StrCat("a chain of ", files.size(), " images"));
   }
+  if (!options.engine.read_only) {
+    if (!files[0].is_qcow2) {
+      return absl::InternalError("the first image of a chain must be qcow2");
+    }
+    const ChainFile* parent = files.size() > 1 ? &files[1] : nullptr;
+    if (absl::Status s = MakeWritable(*files[0].file, parent); !s.ok()) {
+      return About(files[0], s);
+    }
+  }
   std::vector<Layer> layers;
   for (size_t i = 0; i < files.size(); ++i) {
     const ChainFile* parent = i + 1 < files.size() ? &files[i + 1] : nullptr;
     auto layer = OpenLayer(&files[i], parent, options.l2_cache_bytes);
     if (!layer.ok()) return About(files[i], layer.status());
     layers.push_back(*std::move(layer));
-  }
-  if (!options.engine.read_only) {
-    if (absl::Status s = MakeWritable(layers[0].image.get()); !s.ok()) {
-      return About(files[0], s);
-    }
   }
   auto engine =
       Engine::Create(std::move(layers), std::move(pool), options.engine);

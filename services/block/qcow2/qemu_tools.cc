@@ -115,8 +115,12 @@ std::string CheckComplaint(const std::string& image) {
 }
 
 std::string CorruptionComplaint(const std::string& image) {
-  const ToolResult result =
-      RunTool({"qemu-img", "check", "-f", "qcow2", image});
+  // Without its parent, which a check does not need.
+  const ToolResult result = RunTool(
+      {"qemu-img", "check",
+       "json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":"
+       "\"file\",\"filename\":\"" +
+           image + "\"}}"});
   return result.exit_status == 0 || result.exit_status == 3 ? ""
                                                             : result.output;
 }
