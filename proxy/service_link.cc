@@ -102,8 +102,7 @@ bool ServiceLink::HandleOne() {
 }
 
 void ServiceLink::Handle(const Frame& frame) {
-  // The service's Hello answers ours; all other answers are to what is owed.
-  if (frame.in_reply_to() != 0 && !frame.has_hello()) {
+  if (frame.in_reply_to() != 0) {
     HandleAnswer(frame);
     return;
   }

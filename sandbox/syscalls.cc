@@ -64,15 +64,16 @@ int SyscallNumber(const std::string& name) {
   return -1;
 }
 
-std::string SyscallName(int number) {
-  char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, number);
+std::string SyscallName(int number, bool i386) {
+  char* name = seccomp_syscall_resolve_num_arch(
+      i386 ? SCMP_ARCH_X86 : SCMP_ARCH_X86_64, number);
   if (name != nullptr) {
     std::string result = name;
     std::free(name);
     return result;
   }
   for (const auto& [known, known_number] : kYounger) {
-    if (number == known_number) return known;
+    if (number == known_number && !i386) return known;
   }
   return "syscall " + std::to_string(number);
 }

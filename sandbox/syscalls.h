@@ -15,7 +15,7 @@ namespace bulkhead::sandbox {
 int SyscallNumber(const std::string& name);
 
 // "openat", or "syscall 1234" for a number without a name.
-std::string SyscallName(int number);
+std::string SyscallName(int number, bool i386 = false);
 
 // A call with a nearly equal name, for messages; "" when nothing is near.
 std::string NearestSyscall(const std::string& name);

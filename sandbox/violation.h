@@ -6,7 +6,9 @@
 // launcher dies the kernel kills every process it watched.
 //
 // A stopped thread waits for the launcher: HandleStops must be called whenever
-// SIGCHLD arrives (block it, read it from a signalfd). Until then a process
+// SIGCHLD arrives (block it, read it from a signalfd), and a process waited for
+// only when its pidfd is readable: a tracer's waitid reports stops as well,
+// whatever it asks for, and would swallow them. Until then a process
 // that is exiting stays in exit; one that is running is not held up, except
 // that a signal sent to it is delivered only after the next HandleStops.
 //
@@ -38,13 +40,18 @@ struct Violation {
   // and a symbol table of the unstripped program take. 0 when unknown.
   uint64_t file_offset = 0;
 
-  // "mprotect(0x7f21a4e00000, 4096, PROT_READ|PROT_EXEC)"
-  std::string ToString() const;
+  // "openat(AT_FDCWD, \"/etc/shadow\", O_RDONLY, 0)"
+  std::string text;
+  const std::string& ToString() const { return text; }
 };
 
 // Waits for all stops that are due now, lets each thread go on, and returns the
 // violations among them. Never blocks and never reaps: exits stay for waitid.
 std::vector<Violation> HandleStops();
+
+// For Spawn, which handles stops while it waits for a new process: the next
+// HandleStops returns this as well.
+void ReportLater(const Violation& violation);
 
 // Called by Spawn while the child still waits for it. An errno, or 0.
 int WatchForViolations(pid_t pid);

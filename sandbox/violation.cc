@@ -1,0 +1,226 @@
+#include "sandbox/violation.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "sandbox/arguments.h"
+#include "sandbox/syscalls.h"
+
+namespace bulkhead::sandbox {
+namespace {
+
+constexpr int kX32Bit = 0x40000000;
+constexpr int kPtraceGetSyscallInfo = 0x420e;
+
+// The head of what PTRACE_GET_SYSCALL_INFO fills in (Linux 5.3).
+struct SyscallInfo {
+  uint8_t op;
+  uint8_t padding[3];
+  uint32_t arch;
+  uint64_t ip;
+  uint64_t sp;
+  uint64_t rest[8];
+};
+
+// What x86_64 calls struct user_regs_struct, as PTRACE_GETREGS fills it.
+struct Registers {
+  uint64_t r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di,
+      orig_ax, ip, cs, flags, sp, ss, fs_base, gs_base, ds, es, fs, gs;
+};
+
+// The status line "Tgid:" of a thread: the process it belongs to.
+pid_t ProcessOf(pid_t thread) {
+  const std::string path = absl::StrCat("/proc/", thread, "/status");
+  FILE* file = fopen(path.c_str(), "re");
+  if (file == nullptr) return thread;
+  char line[256];
+  pid_t process = thread;
+  while (fgets(line, sizeof(line), file) != nullptr) {
+    if (sscanf(line, "Tgid: %d", &process) == 1) break;
+  }
+  fclose(file);
+  return process;
+}
+
+// The offset in its file of what is mapped at `address`.
+uint64_t FileOffset(pid_t pid, uint64_t address) {
+  const std::string path = absl::StrCat("/proc/", pid, "/maps");
+  FILE* file = fopen(path.c_str(), "re");
+  if (file == nullptr) return 0;
+  char line[1024];
+  uint64_t result = 0;
+  while (fgets(line, sizeof(line), file) != nullptr) {
+    unsigned long start;
+    unsigned long end;
+    unsigned long offset;
+    if (sscanf(line, "%lx-%lx %*4s %lx", &start, &end, &offset) == 3 &&
+        address >= start && address < end) {
+      result = address - start + offset;
+      break;
+    }
+  }
+  fclose(file);
+  return result;
+}
+
+// The first bytes of a string in the dying process, escaped: it may hold
+// anything.
+std::string ReadString(pid_t thread, uint64_t address) {
+  char text[48] = {};
+  iovec here = {.iov_base = text, .iov_len = sizeof(text) - 1};
+  iovec there = {.iov_base = reinterpret_cast<void*>(address),
+                 .iov_len = sizeof(text) - 1};
+  ssize_t size = process_vm_readv(thread, &here, 1, &there, 1, 0);
+  if (size <= 0) {
+    // Up to the end of the page, when the next one is not mapped.
+    there.iov_len = here.iov_len =
+        std::min<uint64_t>(sizeof(text) - 1, 4096 - (address & 4095));
+    size = process_vm_readv(thread, &here, 1, &there, 1, 0);
+  }
+  if (size <= 0) return "";
+  return absl::CHexEscape(absl::string_view(text, strnlen(text, size)));
+}
+
+Violation FromRegisters(pid_t thread, const Registers& registers) {
+  Violation violation;
+  violation.thread = thread;
+  violation.pid = ProcessOf(thread);
+  violation.instruction_pointer = registers.ip;
+  violation.file_offset = FileOffset(thread, registers.ip);
+  const int number = static_cast<int>(registers.orig_ax);
+  violation.number = number;
+  const uint64_t args64[6] = {registers.di,  registers.si, registers.dx,
+                              registers.r10, registers.r8, registers.r9};
+  const uint64_t args32[6] = {registers.bx, registers.cx, registers.dx,
+                              registers.si, registers.di, registers.bp};
+  // Not by the code segment: int 0x80 works from 64-bit code, too.
+  SyscallInfo info = {};
+  ptrace(static_cast<__ptrace_request>(kPtraceGetSyscallInfo), thread,
+         sizeof(info), &info);
+  const bool is_32_bit = info.arch == AUDIT_ARCH_I386;
+  for (int i = 0; i < 6; ++i) {
+    violation.args[i] = is_32_bit ? args32[i] : args64[i];
+  }
+  violation.abi = is_32_bit                           ? "i386"
+                  : number >= 0 && (number & kX32Bit) ? "x32"
+                                                      : "x86_64";
+  violation.syscall =
+      SyscallName(violation.abi == "x32" ? number & ~kX32Bit : number,
+                  violation.abi == "i386");
+  violation.text = absl::StrCat(
+      violation.syscall, "(",
+      DescribeArguments(
+          is_32_bit ? "" : violation.syscall, violation.args,
+          [thread](uint64_t address) { return ReadString(thread, address); }),
+      ")");
+  if (violation.abi != "x86_64") {
+    absl::StrAppend(&violation.text, " by the ", violation.abi, " interface");
+  }
+  return violation;
+}
+
+// Threads besides the first of each process. They are our tracees, so a dead
+// one stays until we wait for it, and its process cannot be reaped before that.
+std::set<pid_t>& Threads() {
+  static auto* threads = new std::set<pid_t>;
+  return *threads;
+}
+
+// What was seen while Spawn waited for another process.
+std::vector<Violation>& Held() {
+  static auto* held = new std::vector<Violation>;
+  return *held;
+}
+
+void RememberNewThread(pid_t parent) {
+  unsigned long thread = 0;
+  if (ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &thread) == 0) {
+    Threads().insert(static_cast<pid_t>(thread));
+  }
+}
+
+// At PTRACE_EVENT_EXIT: the wait status that the thread will have.
+bool DiesOfFilter(pid_t thread) {
+  unsigned long status = 0;
+  if (ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &status) != 0) return false;
+  const int wait_status = static_cast<int>(status);
+  return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS;
+}
+
+void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
+  const pid_t thread = info.si_pid;
+  const int signal = info.si_status & 0xff;
+  const int event = info.si_status >> 8;
+  if (event == PTRACE_EVENT_CLONE) RememberNewThread(thread);
+  if (event == PTRACE_EVENT_EXIT && DiesOfFilter(thread)) {
+    // All threads die so. The one that made the call has had it undone: its
+    // number is back in ax.
+    Registers registers = {};
+    if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0 &&
+        registers.ax == registers.orig_ax) {
+      violations->push_back(FromRegisters(thread, registers));
+    }
+  }
+  if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
+    // SIGSTOP and its like: stay stopped, as without a tracer.
+    ptrace(PTRACE_LISTEN, thread, nullptr, nullptr);
+  } else {
+    // A signal is handed on; events carry none.
+    ptrace(PTRACE_CONT, thread, nullptr,
+           static_cast<unsigned long>(event == 0 ? signal : 0));
+  }
+}
+
+// A tracer's wait reports stops as well, whatever it asks for.
+void ReapThreads(std::vector<Violation>* violations) {
+  for (auto thread = Threads().begin(); thread != Threads().end();) {
+    siginfo_t info = {};
+    const int result =
+        waitid(P_PID, *thread, &info, WEXITED | WNOHANG | __WALL);
+    if (result == 0 && info.si_pid == 0) {
+      ++thread;
+    } else if (result == 0 && info.si_code == CLD_TRAPPED) {
+      HandleStop(info, violations);
+    } else {
+      thread = Threads().erase(thread);
+    }
+  }
+}
+
+}  // namespace
+
+int WatchForViolations(pid_t pid) {
+  constexpr long kOptions =
+      PTRACE_O_EXITKILL | PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
+  return ptrace(PTRACE_SEIZE, pid, nullptr, kOptions) == 0 ? 0 : errno;
+}
+
+void ReportLater(const Violation& violation) { Held().push_back(violation); }
+
+std::vector<Violation> HandleStops() {
+  std::vector<Violation> violations = std::exchange(Held(), {});
+  while (true) {
+    siginfo_t info = {};
+    if (waitid(P_ALL, 0, &info, WSTOPPED | WNOHANG | __WALL) != 0 ||
+        info.si_pid == 0) {
+      break;
+    }
+    HandleStop(info, &violations);
+  }
+  ReapThreads(&violations);
+  return violations;
+}
+
+}  // namespace bulkhead::sandbox
