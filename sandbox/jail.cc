@@ -204,6 +204,11 @@ class Launch {
     if (written.ok()) written = WriteFile(proc + "gid_map", gid);
     if (written.ok()) written = WriteFile(proc + "uid_map", uid);
     if (written.ok()) return written;
+    // A child that has ended has no maps; why it ended matters more.
+    pollfd said = {.fd = socket_, .events = POLLIN, .revents = 0};
+    if (poll(&said, 1, 0) == 1) {
+      if (auto report = Receive(); !report.ok()) return report.status();
+    }
     const std::string advice = WhyNoPrivileges(EPERM);
     return absl::FailedPreconditionError(absl::StrCat(
         written.message(),
