@@ -57,12 +57,11 @@ explain_foreign_system() {
   for tool in bazel g++ pkg-config protoc qemu-system-x86_64 qemu-img cpio; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
-  if command -v pkg-config >/dev/null; then
-    while read -r module; do
-      pkg-config --exists "$module" || missing+=("$module.pc")
-    done < <(sed -n 's/^ *"[a-z_]*": ("\([a-z0-9_-]*\)", "lib.*/\1/p' \
-      "$setup_dir/../../build/system_libs.bzl")
-  fi
+  # Without pkg-config there is no telling, so all are named.
+  while read -r module; do
+    pkg-config --exists "$module" 2>/dev/null || missing+=("$module.pc")
+  done < <(sed -n 's/^ *"[a-z_]*": ("\([a-z0-9_-]*\)", "lib.*/\1/p' \
+    "$setup_dir/../../build/system_libs.bzl")
   say "this system is ${os_name}; set-up can install for Debian and Ubuntu only"
   if ((${#missing[@]})); then
     die "please install these yourself (static libraries where possible):" \
