@@ -40,12 +40,17 @@ kernel_packages() {
   image=$(apt-cache depends --important "$meta" 2>/dev/null |
     sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
   [[ -n $image ]] || return 1
-  echo "$image"
-  # Ubuntu, and newer Debians, keep the modules in packages of their own.
-  for name in "linux-modules-${image#linux-image-}" \
-    "linux-modules-extra-${image#linux-image-}"; do
-    if apt-cache show "$name" >/dev/null 2>&1; then echo "$name"; fi
-  done
+  # Ubuntu, and newer Debians, keep the kernel or its modules in packages of
+  # their own.
+  {
+    echo "$image"
+    apt-cache depends --important "$image" |
+      sed -n "s/^ *Depends: \(linux-.*-${image#linux-image-}\)\$/\1/p"
+    for name in "linux-modules-${image#linux-image-}" \
+      "linux-modules-extra-${image#linux-image-}"; do
+      if apt-cache show "$name" >/dev/null 2>&1; then echo "$name"; fi
+    done
+  } | sort -u
 }
 
 # library_closure DIR NAME...: of all packages that apt would install for NAME,
@@ -110,7 +115,8 @@ copy_modules() {
   # modules.dep lists "path: dependency..." with all of the closure.
   local name
   for name in "${guest_modules[@]}"; do
-    grep -E "(^|/)${name//[-_]/[-_]}\.ko[^:]*:" "$source/modules.dep"
+    grep -E "(^|/)${name//[-_]/[-_]}\.ko[^:]*:" "$source/modules.dep" ||
+      true  # built in, or not in this kernel
   done | tr -d ':' | tr ' ' '\n' | sed '/^$/d' | sort -u |
     while read -r module; do
       module=${module#"/lib/modules/$version/"}
@@ -142,8 +148,12 @@ make_guest_tree() {
   fi
   local debs=("$work"/debs/*.deb)
   unpack_debs "guest" "$work/unpacked" "${debs[@]}"
-  kernel=$(find "$work/unpacked/boot" -name 'vmlinuz-*' | sort -V | tail -n 1)
-  version=${kernel##*/vmlinuz-}
+  version=$(find "$work/unpacked/usr/lib/modules" -mindepth 1 -maxdepth 1 \
+    -printf '%f\n' | sort -V | tail -n 1)
+  kernel=$(find "$work/unpacked/boot/vmlinuz-$version" \
+    "$work/unpacked/usr/lib/modules/$version/vmlinuz" -print -quit 2>/dev/null ||
+    true)
+  [[ -n $kernel ]] || die "no kernel in: ${debs[*]##*/}"
   cp "$kernel" "$tree.new/vmlinuz"
   chmod a+r "$tree.new/vmlinuz"
   echo "$version" >"$tree.new/version"
