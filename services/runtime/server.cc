@@ -138,6 +138,7 @@ absl::Status Server::Idle(Nanoseconds deadline) {
     if (absl::Status status = Spin(until, &found); !status.ok()) return status;
     if (found) {
       ++counters_.spins_that_paid;
+      spin_.Paid();
       return absl::OkStatus();
     }
   }
