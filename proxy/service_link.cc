@@ -102,7 +102,8 @@ bool ServiceLink::HandleOne() {
 }
 
 void ServiceLink::Handle(const Frame& frame) {
-  if (frame.in_reply_to() != 0) {
+  // The service's Hello answers ours; all other answers are to what is owed.
+  if (frame.in_reply_to() != 0 && !frame.has_hello()) {
     HandleAnswer(frame);
     return;
   }

@@ -65,6 +65,10 @@ class Device {
   virtual void Quiesce() = 0;
   virtual void Resume() = 0;
 
+  // The server quiesces and resumes around every unmap of guest memory, so both
+  // cost little when nothing is in flight; before the destructor it quiesces
+  // once more. The destructor runs under the steady filter.
+
   // Everything the device needs to resume, as one trivially copyable
   // structure. LoadState checks a hostile image of it and answers false (the
   // device unchanged) when it is not one.

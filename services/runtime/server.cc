@@ -53,6 +53,13 @@ Server::Server(LiveContext& context, Device& device, Channel& shim,
 }
 
 absl::Status Server::Serve() {
+  absl::Status status = Loop();
+  if (!quiesced_) device_.Quiesce();
+  quiesced_ = true;
+  return status;
+}
+
+absl::Status Server::Loop() {
   int turns_without_poll = 0;
   while (control_open_) {
     int frames = 0;

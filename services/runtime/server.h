@@ -54,6 +54,7 @@ class Server {
   Server(LiveContext& context, Device& device, Channel& shim, Channel& control,
          const Options& options);
 
+  // On return the device is quiesced.
   absl::Status Serve();
 
  private:
@@ -75,6 +76,7 @@ class Server {
     uint64_t spins_that_paid = 0;
   };
 
+  absl::Status Loop();
   // The loop's steps. `*frames` counts what was taken.
   absl::Status DrainShim(int limit, int* frames);
   absl::Status DrainControl();

@@ -104,6 +104,9 @@ absl::Status SetUpAndServe(const ServiceEnvironment& environment,
   control.outgoing().mutable_ready();
   status = control.Send();
   if (status.ok()) status = server.Serve();
+  // Closes the images in good order, whatever ended the service. The launcher
+  // hears of it afterwards.
+  device->reset();
   if (environment.ended) {
     if (!status.ok()) SendFault(control, status);
     environment.ended(status);

@@ -27,9 +27,10 @@ struct ServiceEnvironment {
   bool own_process = false;
   // The last step of set-up.
   std::function<absl::Status()> lock_down;
-  // Called when a service that was locked down ends, before anything is taken
-  // down. A process ends itself here: taking down needs more system calls than
-  // its policy has. May be empty.
+  // Called when a service that was locked down ends, after the device (whose
+  // images are closed) and before anything else is taken down. A process ends
+  // itself here: taking down needs more system calls than its policy has. May
+  // be empty.
   std::function<void(const absl::Status&)> ended;
 };
 

@@ -60,8 +60,8 @@ absl::Status FinishSetUp(const sandbox::CompiledPolicy& policy) {
   return sandbox::LockDown(policy);
 }
 
-// Nothing is taken down piece by piece: that would need system calls which the
-// policy does not allow, and the kernel does it anyway.
+// Beyond the device, nothing is taken down piece by piece: that would need
+// system calls which the policy does not allow, and the kernel does it anyway.
 [[noreturn]] void End(const absl::Status& status) {
   if (!status.ok()) Log(kLogFd).WriteAlways(std::string(status.message()));
   _exit(status.ok() ? EXIT_SUCCESS : EXIT_FAILURE);

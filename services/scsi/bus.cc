@@ -220,6 +220,7 @@ void BusImpl::Attach(ScsiTask* task, Slot* slot) {
   bool opcode_known = false;
   const CommandDescription* description = FindCommand(
       slot->unit, command.cdb[0], command.cdb[1] & 0x1f, &opcode_known);
+  task->Describe(description, opcode_known);
   task->set_exclusive(description != nullptr &&
                       (description->flags & kRunsAlone) != 0);
 }

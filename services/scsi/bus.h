@@ -17,7 +17,8 @@
 
 namespace bulkhead::scsi {
 
-// Units' backends stay the caller's, outlive the bus, and are polled by it.
+// Units' backends stay the caller's, outlive the bus, and are polled by it. A
+// bus may be destroyed only when it is idle: a backend would complete into it.
 absl::StatusOr<std::unique_ptr<Bus>> MakeBus(absl::Span<const UnitConfig> units,
                                              const BusOptions& options = {});
 

@@ -67,9 +67,7 @@ void RunCommand(ScsiTask& task) {
   const uint8_t* cdb = task.cdb();
   ++unit.statistics().commands;
 
-  bool opcode_known = false;
-  const CommandDescription* command =
-      FindCommand(unit, cdb[0], cdb[1] & 0x1f, &opcode_known);
+  const CommandDescription* command = task.description();
 
   if (unit.kind() == UnitKind::kAbsent &&
       !AnsweredWithoutUnit(static_cast<Opcode>(cdb[0]))) {
@@ -89,9 +87,10 @@ void RunCommand(ScsiTask& task) {
     }
   }
   if (command == nullptr) {
-    return task.Fail(opcode_known ? InvalidFieldInCdb(1, 4)
-                                  : MakeSense(SenseKey::kIllegalRequest,
-                                              SenseCode::kInvalidOpcode));
+    return task.Fail(
+        task.opcode_known()
+            ? InvalidFieldInCdb(1, 4)
+            : MakeSense(SenseKey::kIllegalRequest, SenseCode::kInvalidOpcode));
   }
   if (task.command().cdb_size < command->cdb_size) {
     return task.Fail(InvalidFieldInCdb(task.command().cdb_size));

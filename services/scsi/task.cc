@@ -164,7 +164,7 @@ void ScsiTask::ContinueReply() {
 }
 
 void ScsiTask::Receive(size_t size_bytes, UseParameters use) {
-  if (!CanResume()) return;
+  if (!FailUnless(!resumed_ || record_->moved_bytes == 0)) return;
   front_size_ = std::min(size_bytes, host_->pool().piece_bytes());
   total_bytes_ = front_size_;
   use_ = use;
@@ -191,8 +191,8 @@ void ScsiTask::Wait() {
   host_->WaitForRelease(this);
 }
 
-bool ScsiTask::CanResume() {
-  if (!resumed_ || record_->moved_bytes == record_->done_bytes) return true;
+bool ScsiTask::FailUnless(bool whole) {
+  if (whole) return true;
   Fail(MakeSense(SenseKey::kAbortedCommand, SenseCode::kNoAdditionalSense));
   return false;
 }

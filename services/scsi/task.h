@@ -25,6 +25,7 @@
 
 namespace bulkhead::scsi {
 
+struct CommandDescription;
 class ScsiTask;
 
 // What a task asks of its bus.
@@ -85,6 +86,14 @@ class ScsiTask final : public Task {
   void Terminate(const Sense& sense);
   TaskState& record() { return *record_; }
   const TaskState& record() const { return *record_; }
+  // The row of the command table, found when the task starts; nullptr: there
+  // is none. `opcode_known`: there is one with another service action.
+  const CommandDescription* description() const { return description_; }
+  bool opcode_known() const { return opcode_known_; }
+  void Describe(const CommandDescription* description, bool opcode_known) {
+    description_ = description;
+    opcode_known_ = opcode_known;
+  }
   bool exclusive() const { return exclusive_; }
   void set_exclusive(bool exclusive) { exclusive_ = exclusive; }
   // The record comes from a saved state: the command runs a second time.
@@ -148,7 +157,11 @@ class ScsiTask final : public Task {
   void Wait();
   // Nothing of the command was done yet, or what was done can be gone on from;
   // otherwise ends it with ABORTED COMMAND.
-  bool CanResume();
+  bool CanResume() {
+    return FailUnless(!resumed_ || record_->moved_bytes == record_->done_bytes);
+  }
+  // False, and the command is aborted, when bytes of it are lost.
+  bool FailUnless(bool whole);
   bool Acquire(Operation** piece);
   void Drop(Operation** operation);
   void DropAll();
@@ -185,6 +198,8 @@ class ScsiTask final : public Task {
   TaskHost* host_ = nullptr;
   TaskState* record_ = nullptr;
   LogicalUnit* unit_ = nullptr;
+  const CommandDescription* description_ = nullptr;
+  bool opcode_known_ = false;
   State state_ = State::kBusy;
   Work work_ = Work::kNone;
   Comparison comparison_ = Comparison::kVerify;
