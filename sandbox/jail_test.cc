@@ -583,7 +583,9 @@ int RunRootless() {
     // Changing ids forbids others, and so one's own /proc entries.
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     // Files of the test's runner belong to root.
-    testing::GTEST_FLAG(output) = "";
+    testing::TestEventListeners& listeners =
+        testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_xml_generator());
     unsetenv("TEST_PREMATURE_EXIT_FILE");
     printf("=== as an ordinary user ===\n");
     fflush(stdout);
