@@ -1,0 +1,38 @@
+// Opens the files of a VM's disks, with the locks by which QEMU's programs and
+// other VMs see that they are in use.
+//
+// TRUST    An image's bytes are hostile. Eight of them are looked at here, and
+//          only when the description leaves the format open: the magic and the
+//          version of a qcow2 header, compared with constants.
+// ERRORS   UserError at the image's field: missing, not permitted, not a file,
+//          too small, in use, format unknown.
+// THREADS  Any.
+
+#ifndef BULKHEAD_LAUNCHER_IMAGE_H_
+#define BULKHEAD_LAUNCHER_IMAGE_H_
+
+#include "absl/status/statusor.h"
+#include "launcher/description.h"
+#include "launcher/devices.h"
+#include "launcher/fd.h"
+#include "proto/service_config.pb.h"
+
+namespace bulkhead::launcher {
+
+struct OpenedImage {
+  Fd fd;
+  ImageFormat format = IMAGE_FORMAT_UNSPECIFIED;
+};
+
+absl::StatusOr<OpenedImage> OpenImage(const Description& description,
+                                      const ImageUse& use);
+
+// Takes QEMU's byte-range locks on `fd` for one who writes, or one who only
+// reads and wants nobody to write. They last as long as the open file
+// description: until the last process that holds it is gone. An errno; EAGAIN:
+// someone else uses the file in a way that does not go with ours.
+int LockImage(int fd, bool write);
+
+}  // namespace bulkhead::launcher
+
+#endif  // BULKHEAD_LAUNCHER_IMAGE_H_
