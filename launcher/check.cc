@@ -83,6 +83,10 @@ class Checker {
       Error("machine.memory", "BH-C103", FormatSize(ram) + " is not possible",
             "whole MiB, from 16MiB to 1TiB");
     }
+    if (spec_.access_deadline_ms() > 60000) {
+      Error("access_deadline_ms", "BH-C103", "longer than QEMU waits",
+            "at most 60000");
+    }
     if (machine->vcpus() == 0) machine->set_vcpus(1);
     if (machine->vcpus() > kMaxVcpus) {
       Error("machine.vcpus", "BH-C103",

@@ -30,10 +30,8 @@ constexpr uint64_t kSpareBytes = uint64_t{96} << 20;
 
 absl::Status QemuError(const char* id, const std::string& what,
                        const std::string& fix) {
-  return UserError{.exit_code = kExitMissingFeature,
-                   .id = id,
-                   .what = what,
-                   .fix = fix}
+  return UserError{
+      .exit_code = kExitMissingFeature, .id = id, .what = what, .fix = fix}
       .ToStatus();
 }
 
@@ -113,9 +111,8 @@ std::pair<int, int> ParseQemuVersion(const std::string& text,
   return {major, minor};
 }
 
-absl::StatusOr<Qemu> FindQemu(
-    const std::string& chosen,
-    const std::map<std::string, std::string>& paths) {
+absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
+                              const std::map<std::string, std::string>& paths) {
   const auto path = [&](const char* key) {
     const auto found = paths.find(key);
     return found == paths.end() ? std::string() : found->second;
@@ -123,10 +120,10 @@ absl::StatusOr<Qemu> FindQemu(
   Qemu qemu;
   if (!chosen.empty()) {
     if (access(chosen.c_str(), X_OK) != 0) {
-      return QemuError("BH-Q301",
-                       absl::StrCat("--qemu=", Escape(chosen), ": ",
-                                    ErrnoText(errno)),
-                       "name an executable QEMU >= 10.1");
+      return QemuError(
+          "BH-Q301",
+          absl::StrCat("--qemu=", Escape(chosen), ": ", ErrnoText(errno)),
+          "name an executable QEMU >= 10.1");
     }
     absl::Status status =
         CheckVersion(chosen, VersionText(chosen), &qemu.version);
@@ -142,15 +139,13 @@ absl::StatusOr<Qemu> FindQemu(
   if (qemu.program.empty() || access(program.c_str(), X_OK) != 0) {
     return QemuError(
         "BH-Q301",
-        qemu.program.empty()
-            ? std::string("no QEMU has been set up")
-            : absl::StrCat("QEMU is gone: ", Escape(program)),
+        qemu.program.empty() ? std::string("no QEMU has been set up")
+                             : absl::StrCat("QEMU is gone: ", Escape(program)),
         "./bazelw run //launcher:vm fetches one; or --qemu=PATH to QEMU >= "
         "10.1");
   }
   absl::Status status = CheckVersion(
-      program,
-      absl::StrCat("QEMU emulator version ", path("qemu_version")),
+      program, absl::StrCat("QEMU emulator version ", path("qemu_version")),
       &qemu.version);
   if (!status.ok()) return status;
   if (qemu.tree.empty()) ShowHostPrograms(qemu.program, &qemu);
@@ -169,8 +164,9 @@ absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted) {
                        .id = "BH-Q303",
                        .what = absl::StrCat("KVM is not available: /dev/kvm: ",
                                             ErrnoText(errno)),
-                       .fix = "--accel=tcg, or enable virtualization; "
-                              "/dev/kvm is usually for the group kvm"}
+                       .fix =
+                           "--accel=tcg, or enable virtualization; "
+                           "/dev/kvm is usually for the group kvm"}
           .ToStatus();
     }
     accel.use_kvm = true;

@@ -8,8 +8,8 @@
 
 #include <cstdint>
 #include <map>
-#include <utility>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,11 +20,11 @@
 namespace bulkhead::launcher {
 
 struct Qemu {
-  std::string tree;                   // its root; "": the binds make one
+  std::string tree;  // its root; "": the binds make one
   std::vector<sandbox::Bind> binds;
-  std::string program;                // inside the root
-  std::string version;                // "11.1.3"
-  std::string ovmf;                   // inside the root; may be empty
+  std::string program;  // inside the root
+  std::string version;  // "11.1.3"
+  std::string ovmf;     // inside the root; may be empty
 };
 
 // `chosen`: --qemu, an absolute path, or "". `paths`: ReadRuntimePaths().

@@ -171,6 +171,7 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
   Plan plan;
   plan.name = spec.name();
   plan.ram_bytes = RamBytes(spec);
+  plan.access_deadline_ms = spec.access_deadline_ms();
   for (int i = 0; i < spec.devices_size(); ++i) {
     const VmDevice& device = spec.devices(i);
     PlannedDevice& planned = plan.devices.emplace_back();

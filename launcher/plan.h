@@ -79,6 +79,7 @@ struct PlannedDevice {
 struct Plan {
   std::string name;
   uint64_t ram_bytes = 0;
+  uint32_t access_deadline_ms = 0;
   std::vector<PlannedDevice> devices;
   std::vector<PlannedProcess> processes;  // in the order of starting
 };

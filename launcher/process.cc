@@ -64,8 +64,7 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(
   absl::Status status = process->Spawn(resources);
   if (!status.ok()) return status;
   Process* self = process.get();
-  loop->Add(self->pidfd_.get(), EPOLLIN,
-            [self](uint32_t) { self->OnExit(); });
+  loop->Add(self->pidfd_.get(), EPOLLIN, [self](uint32_t) { self->OnExit(); });
   loop->Add(self->log_.get(), EPOLLIN, [self](uint32_t) { self->OnLog(); });
   if (self->control_ != nullptr) {
     loop->Add(self->control_->fd(), EPOLLIN,
@@ -97,6 +96,10 @@ absl::Status Process::Spawn(Resources* resources) {
   if (!log.ok()) return log.status();
   log_ = std::move(log->first);
   const int log_end = log->second.get();
+  // A full pipe costs a service lines, not time.
+  if (planned_.role != PlannedProcess::Role::kQemu) {
+    fcntl(log_end, F_SETFL, O_NONBLOCK);
+  }
   childs.push_back(std::move(log->second));
   for (const PlannedFd& planned : planned_.fds) {
     const Kind kind = planned.resource.kind;
@@ -111,8 +114,7 @@ absl::Status Process::Spawn(Resources* resources) {
       if (kind == Kind::kControl) {
         control_ = std::make_unique<Channel>(pair->first.Release());
       } else {
-        (kind == Kind::kConsole ? console_ : monitor_) =
-            std::move(pair->first);
+        (kind == Kind::kConsole ? console_ : monitor_) = std::move(pair->first);
       }
       source = pair->second.get();
       childs.push_back(std::move(pair->second));
@@ -123,8 +125,8 @@ absl::Status Process::Spawn(Resources* resources) {
       source = childs.back().get();
     }
     if (source < 0) {
-      return absl::InternalError(absl::StrCat(
-          name(), ": nothing was made for fd ", planned.target));
+      return absl::InternalError(
+          absl::StrCat(name(), ": nothing was made for fd ", planned.target));
     }
     jail.fds.push_back({source, planned.target});
   }
@@ -181,8 +183,7 @@ void Process::OnControl() {
   constexpr int kFramesAtOnce = 32;
   for (int i = 0; i < kFramesAtOnce && control_ != nullptr; ++i) {
     Channel::Received received;
-    const absl::Status status =
-        control_->Receive(/*wait=*/false, &received);
+    const absl::Status status = control_->Receive(/*wait=*/false, &received);
     if (absl::IsUnavailable(status)) {
       CloseControl();
     } else if (!status.ok()) {
@@ -198,9 +199,9 @@ void Process::OnControl() {
 void Process::TakeFrame(const Frame& frame) {
   constexpr size_t kLongestMessage = 1000;
   const auto say = [this](const std::string& what, const std::string& why) {
-    lines_.Add(absl::StrCat(what, ": ",
-                            Escape(why.substr(0, kLongestMessage)), "\n"),
-               Clock::now());
+    lines_.Add(
+        absl::StrCat(what, ": ", Escape(why.substr(0, kLongestMessage)), "\n"),
+        Clock::now());
   };
   switch (frame.body_case()) {
     case Frame::kHello:
@@ -276,8 +277,8 @@ void Process::OnExit() {
 }
 
 bool Process::ended_well() const {
-  return exited_ && !violation_.has_value() &&
-         exit_code_ == CLD_EXITED && exit_status_ == 0;
+  return exited_ && !violation_.has_value() && exit_code_ == CLD_EXITED &&
+         exit_status_ == 0;
 }
 
 std::string Process::EndText() const {

@@ -74,9 +74,7 @@ class Process {
 
  private:
   Process(const PlannedProcess& planned, EventLoop* loop, LogLines::Sink sink)
-      : planned_(planned),
-        loop_(loop),
-        lines_(planned.name, std::move(sink)) {}
+      : planned_(planned), loop_(loop), lines_(planned.name, std::move(sink)) {}
 
   absl::Status Spawn(Resources* resources);
   void SendFirstFrames(const Configure& configure);

@@ -67,7 +67,8 @@ std::vector<std::string> QemuArguments(const VmSpec& spec,
                    ",share=on,size=", ram),
       "-smp", absl::StrCat(spec.machine().vcpus())};
   if (!wiring.use_kvm) {
-    out.insert(out.end(), {"-accel", "tcg"});
+    // max: with RDRAND, a guest need not wait for random numbers.
+    out.insert(out.end(), {"-accel", "tcg", "-cpu", "max"});
   } else if (wiring.kvm_fd > 0) {
     out.insert(out.end(),
                {"-add-fd", absl::StrCat("fd=", wiring.kvm_fd, ",set=1"),
@@ -108,7 +109,7 @@ std::string ShellQuoted(const std::string& text) {
 std::string PrintArguments(const std::vector<std::string>& arguments,
                            const std::string& format) {
   if (format == "json") {
-    return nlohmann::json(arguments).dump(2) + "\n";
+    return nlohmann::json(arguments).dump() + "\n";
   }
   std::string text;
   if (format == "libvirt") {

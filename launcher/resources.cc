@@ -72,8 +72,7 @@ Resources::~Resources() {
   }
 }
 
-absl::Status Resources::OpenImages(const Description& description,
-                                   Plan* plan) {
+absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
   absl::Status errors;
   for (size_t d = 0; d < plan->devices.size(); ++d) {
     PlannedDevice& device = plan->devices[d];
@@ -90,6 +89,12 @@ absl::Status Resources::OpenImages(const Description& description,
     }
   }
   return errors;
+}
+
+void Resources::CloseImages() {
+  for (auto& [key, fd] : fds_) {
+    if (std::get<0>(key) == Kind::kImage) fd.Close();
+  }
 }
 
 absl::Status Resources::MakeMemories(const Description& description,
@@ -148,8 +153,8 @@ absl::Status Resources::MakeSockets(const Plan& plan,
     // QEMU must map this very memfd; it finds it through us.
     const std::string ram = runtime_dir + "/ram";
     (void)unlink(ram.c_str());
-    const std::string target = absl::StrCat(
-        "/proc/", getpid(), "/fd/", fds_.at({Kind::kRam, -1, 0}).get());
+    const std::string target = absl::StrCat("/proc/", getpid(), "/fd/",
+                                            fds_.at({Kind::kRam, -1, 0}).get());
     if (symlink(target.c_str(), ram.c_str()) != 0) return Failed(ram);
     paths_.push_back(ram);
     return absl::OkStatus();
@@ -160,8 +165,7 @@ absl::Status Resources::MakeSockets(const Plan& plan,
   if (mkdtemp(directory.data()) == nullptr) return Failed(directory);
   absl::Status status;
   for (size_t d = 0; status.ok() && d < plan.devices.size(); ++d) {
-    const std::string path =
-        absl::StrCat(directory, "/", plan.devices[d].id);
+    const std::string path = absl::StrCat(directory, "/", plan.devices[d].id);
     status = MakeSocket(static_cast<int>(d), path);
     if (!status.ok()) break;
     // The jailed QEMU has another id; the directory keeps others out.
@@ -183,8 +187,8 @@ absl::Status Resources::ClaimDirectory(const std::string& directory) {
                           "name a directory that you may write to");
   }
   const std::string lock = directory + "/lock";
-  directory_lock_ = Fd(
-      open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  directory_lock_ =
+      Fd(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!directory_lock_.valid()) {
     return DirectoryError(directory, ErrnoText(errno),
                           "name a directory that you may write to");

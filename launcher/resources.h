@@ -29,6 +29,9 @@ class Resources {
 
   // Opens the images and fills their formats into the plan.
   absl::Status OpenImages(const Description& description, Plan* plan);
+  // And lets go of their locks.
+  void CloseImages();
+
   absl::Status MakeMemories(const Description& description, const Plan& plan);
   // The vfio-user sockets. With a runtime directory they lie there, mode 0600,
   // and stay until the end; without, they have no name by the time this

@@ -89,11 +89,11 @@ absl::Status Supervisor::Start() {
 
 absl::Status Supervisor::StartOne(const PlannedProcess& planned) {
   const auto start = Clock::now();
-  absl::StatusOr<std::unique_ptr<Process>> process = Process::Start(
-      planned, resources_, ConfigureFor(planned), loop_,
-      [this](const std::string& line) {
-        output_->Line(absl::StrCat(Seconds(), line));
-      });
+  absl::StatusOr<std::unique_ptr<Process>> process =
+      Process::Start(planned, resources_, ConfigureFor(planned), loop_,
+                     [this](const std::string& line) {
+                       output_->Line(absl::StrCat(Seconds(), line));
+                     });
   if (!process.ok()) {
     if (!absl::IsFailedPrecondition(process.status()) ||
         ExitCodeOf(process.status()) != kExitInternal) {
@@ -111,10 +111,8 @@ absl::Status Supervisor::StartOne(const PlannedProcess& planned) {
   if (planned.role == Role::kQemu) {
     qemu_ = started;
     qmp_ = std::make_unique<Qmp>(qemu_->monitor_fd());
-    loop_->Add(qemu_->monitor_fd(), EPOLLIN,
-               [this](uint32_t) { OnMonitor(); });
-    loop_->Add(qemu_->console_fd(), EPOLLIN,
-               [this](uint32_t) { OnConsole(); });
+    loop_->Add(qemu_->monitor_fd(), EPOLLIN, [this](uint32_t) { OnMonitor(); });
+    loop_->Add(qemu_->console_fd(), EPOLLIN, [this](uint32_t) { OnConsole(); });
   }
   absl::Status status = WaitReady(started);
   if (!status.ok()) return status;
@@ -127,9 +125,8 @@ absl::Status Supervisor::StartOne(const PlannedProcess& planned) {
                                     : "the machine is built";
   output_->Line(absl::StrFormat(
       " [%d/%d] %-14s ok %6.0f ms  pid %d  %s  policy %.8s", processes_.size(),
-      plan_.processes.size(), planned.name,
-      Milliseconds(Clock::now() - start), started->pid(), what,
-      planned.policy->sha256));
+      plan_.processes.size(), planned.name, Milliseconds(Clock::now() - start),
+      started->pid(), what, planned.policy->sha256));
   for (const std::string& missing : started->unavailable()) {
     // The same for all: told once.
     if (processes_.size() == 1) {
@@ -152,6 +149,7 @@ Configure Supervisor::ConfigureFor(const PlannedProcess& planned) const {
       shim->set_ram_inode(ram.st_ino);
     }
     shim->set_ram_bytes(plan_.ram_bytes);
+    shim->set_access_deadline_ms(plan_.access_deadline_ms);
     shim->set_spin_limit_us(
         plan_.devices[planned.device].config.polling().spin_limit_us());
   }
@@ -174,16 +172,14 @@ absl::Status Supervisor::WaitReady(Process* process) {
   return StartFailure(*process, !in_time);
 }
 
-absl::Status Supervisor::StartFailure(const Process& process,
-                                      bool late) const {
+absl::Status Supervisor::StartFailure(const Process& process, bool late) const {
   UserError error{.exit_code = kExitDeviceCrashed, .id = "BH-D402"};
   const bool is_qemu = &process == qemu_;
   if (process.violation().has_value()) {
     error.exit_code = kExitViolation;
     error.id = "BH-D403";
-    error.what =
-        absl::StrCat(process.name(), " was killed by its policy: ",
-                     Escape(process.violation()->ToString()));
+    error.what = absl::StrCat(process.name(), " was killed by its policy: ",
+                              Escape(process.violation()->ToString()));
     error.fix = "this is a bug in the process or in its policy: report it";
   } else if (!process.failure().empty()) {
     error.exit_code = kExitBadConfig;
@@ -362,9 +358,9 @@ void Supervisor::EndQemu() {
     return qemu_->exited() || stop_at_once_;
   };
   if (qmp_->ready() && !stop_at_once_ && options_.grace.count() > 0) {
-    output_->Line(absl::StrCat(
-        Seconds(), "asking the guest to power off (", options_.grace.count(),
-        " s; once more to end at once)"));
+    output_->Line(absl::StrCat(Seconds(), "asking the guest to power off (",
+                               options_.grace.count(),
+                               " s; once more to end at once)"));
     qmp_->Execute("system_powerdown");
     loop_->RunUntil(exited_or_at_once, Clock::now() + options_.grace);
   }
@@ -432,10 +428,10 @@ ExitCode Supervisor::Result() {
                       " loads, ", Counter(statistics, "interrupts"),
                       " interrupts");
     }
-    absl::StrAppend(&part,
-                    process->violation().has_value() ? ", VIOLATION"
-                    : process->ended_well()          ? ""
-                                            : ", LOST: " + process->EndText());
+    absl::StrAppend(&part, process->violation().has_value() ? ", VIOLATION"
+                           : process->ended_well()
+                               ? ""
+                               : ", LOST: " + process->EndText());
     parts.push_back(part);
   }
   std::string end = "stopped";

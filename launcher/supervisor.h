@@ -92,7 +92,7 @@ class Supervisor {
   Keys keys_;
   std::string to_guest_;
   bool console_paused_ = false;
-  bool stop_asked_ = false;   // the user wants the VM to end
+  bool stop_asked_ = false;  // the user wants the VM to end
   bool stop_at_once_ = false;
   bool shutting_down_ = false;
   bool deadline_passed_ = false;
