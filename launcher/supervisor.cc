@@ -115,7 +115,7 @@ absl::Status Supervisor::StartOne(const PlannedProcess& planned) {
     loop_->Add(qemu_->console_fd(), EPOLLIN, [this](uint32_t) { OnConsole(); });
   }
   absl::Status status = WaitReady(started);
-  if (!status.ok()) return status;
+  if (!status.ok() || stop_asked_) return status;
 
   const std::string what =
       planned.role == Role::kService
