@@ -25,6 +25,8 @@ namespace bulkhead::launcher {
 namespace {
 
 constexpr std::pair<int, int> kOldestQemu = {10, 1};
+// Where -mon is deprecated.
+constexpr std::pair<int, int> kMonitorObjectSince = {11, 1};
 // What services, shims and QEMU need besides the guest's RAM.
 constexpr uint64_t kSpareBytes = uint64_t{96} << 20;
 
@@ -65,20 +67,21 @@ std::string VersionText(const std::string& program) {
 }
 
 absl::Status CheckVersion(const std::string& name, const std::string& text,
-                          std::string* version) {
+                          Qemu* qemu) {
   constexpr char kFix[] =
       "--qemu=PATH to QEMU >= 10.1, or ./bazelw, which fetches one";
-  const std::pair<int, int> found = ParseQemuVersion(text, version);
+  const std::pair<int, int> found = ParseQemuVersion(text, &qemu->version);
   if (found.first == 0) {
     return QemuError("BH-Q301", absl::StrCat(Escape(name), " is not a QEMU"),
                      kFix);
   }
   if (found < kOldestQemu) {
     return QemuError("BH-Q302",
-                     absl::StrCat("QEMU ", *version, " (", Escape(name),
+                     absl::StrCat("QEMU ", qemu->version, " (", Escape(name),
                                   ") has no vfio-user-pci: that needs 10.1"),
                      kFix);
   }
+  qemu->has_monitor_object = found >= kMonitorObjectSince;
   return absl::OkStatus();
 }
 
@@ -125,8 +128,7 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
           absl::StrCat("--qemu=", Escape(chosen), ": ", ErrnoText(errno)),
           "name an executable QEMU >= 10.1");
     }
-    absl::Status status =
-        CheckVersion(chosen, VersionText(chosen), &qemu.version);
+    absl::Status status = CheckVersion(chosen, VersionText(chosen), &qemu);
     if (!status.ok()) return status;
     qemu.program = chosen;
     ShowHostPrograms(chosen, &qemu);
@@ -146,7 +148,7 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
   }
   absl::Status status = CheckVersion(
       program, absl::StrCat("QEMU emulator version ", path("qemu_version")),
-      &qemu.version);
+      &qemu);
   if (!status.ok()) return status;
   if (qemu.tree.empty()) ShowHostPrograms(qemu.program, &qemu);
   return qemu;

@@ -24,7 +24,8 @@ struct Qemu {
   std::vector<sandbox::Bind> binds;
   std::string program;  // inside the root
   std::string version;  // "11.1.3"
-  std::string ovmf;     // inside the root; may be empty
+  bool has_monitor_object = false;
+  std::string ovmf;  // inside the root; may be empty
 };
 
 // `chosen`: --qemu, an absolute path, or "". `paths`: ReadRuntimePaths().

@@ -90,7 +90,8 @@ PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
                     .use_kvm = inputs.use_kvm,
                     .jailed = true,
                     .console_fd = kQemuConsoleFd,
-                    .monitor_fd = kQemuMonitorFd};
+                    .monitor_fd = kQemuMonitorFd,
+                    .monitor_object = inputs.qemu_has_monitor_object};
   process.fds.push_back({kQemuRamFd, {Kind::kRam}});
   process.fds.push_back({kQemuConsoleFd, {Kind::kConsole}});
   process.fds.push_back({kQemuMonitorFd, {Kind::kMonitor}});

@@ -90,6 +90,7 @@ struct PlanInputs {
   std::vector<sandbox::Bind> qemu_binds;
   std::string qemu_program;  // inside the root
   std::string ovmf;          // inside the root; for firmware: OVMF
+  bool qemu_has_monitor_object = false;
   bool use_kvm = false;
   bool no_qemu = false;
   // How long a service or shim may spin before it sleeps.

@@ -36,8 +36,11 @@ void AddJailed(const QemuWiring& wiring, std::vector<std::string>* out) {
       out->end(),
       {"-chardev", absl::StrCat("socket,id=console,fd=", wiring.console_fd),
        "-serial", "chardev:console", "-chardev",
-       absl::StrCat("socket,id=monitor,fd=", wiring.monitor_fd), "-mon",
-       "chardev=monitor,mode=control", "-sandbox",
+       absl::StrCat("socket,id=monitor,fd=", wiring.monitor_fd),
+       wiring.monitor_object ? "-object" : "-mon",
+       wiring.monitor_object ? "monitor-qmp,id=qmp,chardev=monitor"
+                             : "chardev=monitor,mode=control",
+       "-sandbox",
        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
        "resourcecontrol=deny"});
 }

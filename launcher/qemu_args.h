@@ -25,6 +25,7 @@ struct QemuWiring {
   int console_fd = 0;
   int monitor_fd = 0;
   int kvm_fd = 0;
+  bool monitor_object = false;  // -object monitor-qmp, since QEMU 11.1
 };
 
 // Without argv[0]. The spec is checked.

@@ -201,6 +201,7 @@ absl::Status Supervisor::StartFailure(const Process& process, bool late) const {
 }
 
 void Supervisor::Run() {
+  running_ = true;
   if (options_.interactive) {
     output_->Line(
         "--- the guest's console (Ctrl-A X quits, Ctrl-A H helps) ---");
@@ -321,7 +322,7 @@ void Supervisor::NoticeEnds() {
     const Process& process = *processes_[i];
     if (noticed_[i] || !process.exited()) continue;
     noticed_[i] = true;
-    if (&process == qemu_ || shutting_down_) continue;
+    if (&process == qemu_ || !running_ || shutting_down_) continue;
     output_->Line(absl::StrCat(
         Seconds(), "DEVICE LOST ", plan_.devices[process.planned().device].id,
         ": ", process.name(), " ", process.EndText(),

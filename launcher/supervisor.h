@@ -94,6 +94,7 @@ class Supervisor {
   bool console_paused_ = false;
   bool stop_asked_ = false;  // the user wants the VM to end
   bool stop_at_once_ = false;
+  bool running_ = false;
   bool shutting_down_ = false;
   bool deadline_passed_ = false;
 };

@@ -159,6 +159,7 @@ class Run {
       inputs.qemu_binds = qemu->binds;
       inputs.qemu_program = qemu->program;
       inputs.ovmf = qemu->ovmf;
+      inputs.qemu_has_monitor_object = qemu->has_monitor_object;
       inputs.use_kvm = accel->use_kvm;
       qemu_text_ = absl::StrCat(
           "QEMU ", qemu->version, " (", accel->use_kvm ? "kvm" : "tcg",
