@@ -55,8 +55,10 @@ void CheckConsole::Add(absl::string_view bytes) {
 }
 
 void CheckConsole::EndLine() {
-  if (!too_long_ && absl::StartsWith(line_, kMark)) {
-    TakeReport(absl::string_view(line_).substr(kMark.size()));
+  // Firmware and kernel may have left something in front of it.
+  const size_t mark = line_.find(kMark.data());
+  if (!too_long_ && mark != std::string::npos) {
+    TakeReport(absl::string_view(line_).substr(mark + kMark.size()));
   }
   last_lines_.push_back(Escape(line_));
   if (last_lines_.size() > kLinesKept) last_lines_.pop_front();

@@ -49,12 +49,14 @@ absl::StatusOr<Fd> MakeOutput(const std::string& name, uint64_t bytes) {
 }
 
 // Waits until the jailed tool has ended; its exit status, or -1.
-int WaitForEnd(int pidfd) {
+int WaitForEnd(int pidfd, std::string* violation) {
   const auto deadline = Clock::now() + kToolLimit;
   bool killed = false;
   for (;;) {
     // A traced child that exits waits for HandleStops; SIGCHLD is blocked.
-    (void)sandbox::HandleStops();
+    for (const sandbox::Violation& call : sandbox::HandleStops()) {
+      *violation = call.ToString();
+    }
     pollfd ready = {.fd = pidfd, .events = POLLIN, .revents = 0};
     poll(&ready, 1, 10);
     siginfo_t info = {};
@@ -100,7 +102,8 @@ absl::Status RunTool(const std::string& program,
   absl::StatusOr<sandbox::Process> child = sandbox::Spawn(jail);
   if (!child.ok()) return child.status();
   const Fd pidfd(child->pidfd);
-  const int status = WaitForEnd(pidfd.get());
+  std::string violation;
+  const int status = WaitForEnd(pidfd.get(), &violation);
   if (status == 0) return absl::OkStatus();
   std::string said(4096, '\0');
   const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
