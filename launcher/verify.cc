@@ -109,8 +109,8 @@ absl::Status RunTool(const std::string& program,
   const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
   said.resize(got > 0 ? got : 0);
   return CheckError(
-      absl::StrCat(program,
-                   status < 0 ? " was killed" : absl::StrCat(" says ", status)),
+      absl::StrCat(program, status < 0 ? " was killed: " + violation
+                                       : absl::StrCat(" says ", status)),
       absl::StrCat("it printed: ", Escape(said)));
 }
 
