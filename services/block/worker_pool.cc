@@ -56,6 +56,8 @@ struct WorkerPool::Shared {
 
   void Serve() {
     std::unique_lock<std::mutex> lock(mutex);
+    ++started;
+    up.notify_one();
     for (;;) {
       while (waiting.first == nullptr) {
         if (stop) return;
@@ -85,9 +87,11 @@ struct WorkerPool::Shared {
   std::mutex mutex;
   std::condition_variable posted;
   std::condition_variable polled;
+  std::condition_variable up;
   List waiting;
   List finished;
   unsigned idle = 0;
+  unsigned started = 0;
   bool stop = false;
   std::atomic<bool> ready{false};    // finished is not empty
   std::atomic<uint64_t> signals{0};  // writes to event_fd
@@ -133,6 +137,12 @@ absl::StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::Create(unsigned threads,
     ++pool->threads_;
   }
   pthread_attr_destroy(&attributes);
+  // libc's own start of a thread makes system calls (rseq, set_robust_list)
+  // that a locked-down process may not: a worker that is not yet in our code
+  // when the steady filter comes would be killed for them.
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->up.wait(lock, [&] { return shared->started == pool->threads_; });
+  lock.unlock();
   if (error != 0) return absl::ErrnoToStatus(error, "starting an I/O worker");
   return pool;
 }
