@@ -102,7 +102,7 @@ void FakeService::SayHello() {
 
 void FakeService::Handle() {
   const Frame& frame = channel_.incoming();
-  frames_.push_back(frame);
+  if (options_.records) frames_.push_back(frame);
   if (frame.has_hello() && options_.says_hello) SayHello();
   if (frame.has_region_write()) {
     const RegionWrite& write = frame.region_write();

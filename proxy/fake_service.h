@@ -31,6 +31,7 @@ class FakeService {
     int doorbell_memfd = -1;  // -1: a new one
     bool seals_shadow = true;
     bool says_hello = true;
+    bool records = true;  // frames, for Frames and WaitFor
     // Edits the description before it is sent.
     std::function<void(DeviceDescription*)> describe;
   };
