@@ -1,0 +1,127 @@
+#include "proxy/shim_process.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "proxy/shim_fds.h"
+
+namespace bulkhead::proxy {
+namespace {
+
+void Check(bool condition, const char* what) {
+  if (condition) return;
+  perror(what);
+  abort();
+}
+
+std::array<int, 2> SocketPair() {
+  std::array<int, 2> ends;
+  Check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0,
+        "socketpair");
+  return ends;
+}
+
+int Listen(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  Check(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+            listen(fd, 1) == 0,
+        "listen");
+  return fd;
+}
+
+// Only what may be called between fork and exec.
+[[noreturn]] void Execute(const char* program, int channel, int control,
+                          int listener) {
+  constexpr int kOutOfTheWay = 64;
+  const std::array<std::pair<int, int>, 3> fds = {
+      {{fcntl(channel, F_DUPFD, kOutOfTheWay), kShimChannelFd},
+       {fcntl(control, F_DUPFD, kOutOfTheWay), kShimControlFd},
+       {fcntl(listener, F_DUPFD, kOutOfTheWay), kShimListenerFd}}};
+  for (const auto& [from, to] : fds) dup2(from, to);
+  for (const auto& [from, to] : fds) close(from);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // LockDown insists
+  execl(program, program, nullptr);
+  perror(program);
+  _exit(127);
+}
+
+}  // namespace
+
+ShimProcess::ShimProcess(const std::string& program,
+                         const std::string& socket_path,
+                         const ShimConfig& config, int ram_fd)
+    : socket_path_(socket_path) {
+  const std::array<int, 2> channel = SocketPair();
+  const std::array<int, 2> control = SocketPair();
+  const int listener = Listen(socket_path);
+  pid_ = fork();
+  Check(pid_ >= 0, "fork");
+  if (pid_ == 0) Execute(program.c_str(), channel[0], control[0], listener);
+  close(channel[0]);
+  close(control[0]);
+  close(listener);
+  service_end_ = channel[1];
+  control_ = std::make_unique<Channel>(control[1]);
+
+  control_->outgoing().mutable_hello()->set_version(kProtocolVersion);
+  Check(control_->Send().ok(), "Hello");
+  ShimConfig* shim = control_->outgoing().mutable_configure()->mutable_shim();
+  *shim = config;
+  struct stat ram;
+  if (ram_fd >= 0 && fstat(ram_fd, &ram) == 0) {
+    shim->set_ram_device(ram.st_dev);
+    shim->set_ram_inode(ram.st_ino);
+    shim->set_ram_bytes(static_cast<uint64_t>(ram.st_size));
+  }
+  Check(control_->Send().ok(), "Configure");
+  do {
+    Channel::Received received;
+    Check(control_->Receive(/*wait=*/true, &received).ok(), "the shim's Ready");
+  } while (!control_->incoming().has_ready());
+}
+
+ShimProcess::~ShimProcess() {
+  if (pid_ > 0) End();
+  if (service_end_ >= 0) close(service_end_);
+  unlink(socket_path_.c_str());
+}
+
+int ShimProcess::TakeServiceEnd() {
+  const int fd = service_end_;
+  service_end_ = -1;
+  return fd;
+}
+
+int ShimProcess::ReplaceChannel() {
+  const std::array<int, 2> channel = SocketPair();
+  control_->outgoing().mutable_replace_channel();
+  Check(control_->Send({channel.data(), 1}).ok(), "ReplaceChannel");
+  close(channel[0]);
+  return channel[1];
+}
+
+bool ShimProcess::running() const {
+  return pid_ > 0 && waitpid(pid_, nullptr, WNOHANG | WNOWAIT) == 0;
+}
+
+int ShimProcess::End() {
+  control_.reset();
+  int status = 0;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+}  // namespace bulkhead::proxy
