@@ -1,5 +1,6 @@
 // The shim: one process per device between QEMU and a jailed service.
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -42,6 +43,10 @@ int Main() {
   const absl::StatusOr<ShimSettings> settings = ReceiveSettings(control);
   if (!settings.ok()) return Fail(settings.status().message());
 
+  // Nothing that this loop asks of the kernel may wait, other than its poll.
+  if (fcntl(kShimListenerFd, F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
+    return Fail("descriptor 5 is not a listening socket");
+  }
   // Large, and made once.
   RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
   VfioUserFrontEnd& front_end = *new VfioUserFrontEnd(kShimListenerFd, device);

@@ -66,7 +66,10 @@ void Shim::Run() {
 
 // Right after QEMU has been served its next message is often near.
 bool Shim::Spin() {
-  if (!was_busy_ || turns_without_wait_ == kMaxTurnsWithoutWait) return false;
+  if (!was_busy_ || !front_end_.connected() ||
+      turns_without_wait_ == kMaxTurnsWithoutWait) {
+    return false;
+  }
   const Nanoseconds budget = spin_.Budget();
   if (budget == 0) return false;
   const Nanoseconds end = Now() + budget;

@@ -1,9 +1,12 @@
 #include "proxy/shim_process.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,8 +14,11 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
+#include "policy/shim.h"
 #include "proxy/shim_fds.h"
+#include "sandbox/compiled_policy.h"
 
 namespace bulkhead::proxy {
 namespace {
@@ -41,19 +47,31 @@ int Listen(const std::string& path) {
   return fd;
 }
 
-// Only what may be called between fork and exec.
-[[noreturn]] void Execute(const char* program, int channel, int control,
-                          int listener) {
+// Between fork and exec: the fds, and of the launcher's jail what the shim's
+// own lock-down insists on.
+[[noreturn]] void Execute(int program, int channel, int control, int listener) {
   constexpr int kOutOfTheWay = 64;
   const std::array<std::pair<int, int>, 3> fds = {
       {{fcntl(channel, F_DUPFD, kOutOfTheWay), kShimChannelFd},
        {fcntl(control, F_DUPFD, kOutOfTheWay), kShimControlFd},
        {fcntl(listener, F_DUPFD, kOutOfTheWay), kShimListenerFd}}};
+  dup3(program, sandbox::kProgramFd, O_CLOEXEC);
   for (const auto& [from, to] : fds) dup2(from, to);
-  for (const auto& [from, to] : fds) close(from);
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // LockDown insists
-  execl(program, program, nullptr);
-  perror(program);
+  close_range(kFirstReceivedFd, sandbox::kProgramFd - 1, 0);
+  close_range(sandbox::kProgramFd + 1, ~0u, 0);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  const sandbox::CompiledPolicy& policy = policy::Shim();
+  const sock_fprog filter = {
+      .len = static_cast<unsigned short>(policy.launch_filter.size()),
+      .filter = const_cast<sock_filter*>(policy.launch_filter.data())};
+  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0) {
+    _exit(126);
+  }
+  char name[] = "shim";
+  char* const arguments[] = {name, nullptr};
+  char* const environment[] = {nullptr};
+  syscall(SYS_execveat, sandbox::kProgramFd, "", arguments, environment,
+          AT_EMPTY_PATH);
   _exit(127);
 }
 
@@ -66,9 +84,12 @@ ShimProcess::ShimProcess(const std::string& program,
   const std::array<int, 2> channel = SocketPair();
   const std::array<int, 2> control = SocketPair();
   const int listener = Listen(socket_path);
+  const int executable = open(program.c_str(), O_RDONLY | O_CLOEXEC);
+  Check(executable >= 0, program.c_str());
   pid_ = fork();
   Check(pid_ >= 0, "fork");
-  if (pid_ == 0) Execute(program.c_str(), channel[0], control[0], listener);
+  if (pid_ == 0) Execute(executable, channel[0], control[0], listener);
+  close(executable);
   close(channel[0]);
   close(control[0]);
   close(listener);
@@ -113,7 +134,11 @@ int ShimProcess::ReplaceChannel() {
 }
 
 bool ShimProcess::running() const {
-  return pid_ > 0 && waitpid(pid_, nullptr, WNOHANG | WNOWAIT) == 0;
+  siginfo_t ended = {};
+  return pid_ > 0 &&
+         waitid(P_PID, static_cast<id_t>(pid_), &ended,
+                WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         ended.si_pid == 0;
 }
 
 int ShimProcess::End() {

@@ -1,6 +1,8 @@
 // The shim program itself: all that it does in its steady state, it does under
 // the filter that its policy compiles to.
 
+#include "proxy/shim_process.h"
+
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -12,7 +14,6 @@
 
 #include "gtest/gtest.h"
 #include "proxy/fake_service.h"
-#include "proxy/shim_process.h"
 #include "proxy/vfio_user_client.h"
 
 namespace bulkhead::proxy {
@@ -82,9 +83,7 @@ class ShimProcessTest : public testing::Test {
     close(unmask);
   }
 
-  static int eventfd() {
-    return ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  }
+  static int eventfd() { return ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 
   std::string directory_;
   int ram_ = -1;
