@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/service_config.pb.h"
 #include "services/block/file_io.h"
+#include "services/block/metered.h"
 #include "services/block/qcow2/chain.h"
 #include "services/block/raw.h"
 #include "services/block/worker_pool.h"
@@ -42,15 +43,24 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const ImageFile& image,
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
     const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
-  if (config.backing_size() > 0) {
-    return absl::FailedPreconditionError(
-        "a raw image has no backing file, and the VM description names one");
+  const ImageFile& image = config.image();
+  if (image.format() != RAW) {
+    return About(image, absl::UnimplementedError(absl::StrCat(
+                            "unknown image format ", image.format())));
   }
-  auto file = OpenFile(config.image(), !config.read_only());
-  if (!file.ok()) return file.status();
-  return RawBackend::Create(
+  if (config.backing_size() > 0) {
+    return About(image,
+                 absl::FailedPreconditionError("a raw image has no backing "
+                                               "file, and the VM description "
+                                               "names one"));
+  }
+  auto file = OpenFile(image, !config.read_only());
+  if (!file.ok()) return About(image, file.status());
+  auto backend = RawBackend::Create(
       *std::move(file), std::move(pool),
       {.read_only = config.read_only(), .ignore_flush = config.ignore_flush()});
+  if (!backend.ok()) return About(image, backend.status());
+  return backend;
 }
 
 absl::Status AddToChain(const ImageFile& image, bool writable,
@@ -83,21 +93,22 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
                                               const OpenOptions& options) {
+  const AtEnd at_end = options.locks_down ? AtEnd::kPark : AtEnd::kJoin;
   auto pool =
-      WorkerPool::Create(std::min(options.workers, kMaxWorkers),
-                         options.locks_down ? AtEnd::kPark : AtEnd::kJoin);
+      WorkerPool::Create(std::min(options.workers, kMaxWorkers), at_end);
   if (!pool.ok()) return pool.status();
-  if (config.image().format() == QCOW2) {
-    return OpenQcow2(config, *std::move(pool));
-  }
-  if (config.image().format() != RAW) {
-    return About(config.image(),
-                 absl::UnimplementedError(absl::StrCat(
-                     "unknown image format ", config.image().format())));
-  }
-  auto backend = OpenRaw(config, *std::move(pool));
-  if (!backend.ok()) return About(config.image(), backend.status());
-  return backend;
+  WorkerPool* const wakes = pool->get();
+  auto backend = config.image().format() == QCOW2
+                     ? OpenQcow2(config, *std::move(pool))
+                     : OpenRaw(config, *std::move(pool));
+  if (!backend.ok()) return backend.status();
+  const ThrottleConfig& throttle = config.throttle();
+  return Metered::Create(*std::move(backend), wakes,
+                         {.iops = throttle.iops(),
+                          .bytes_per_second = throttle.bytes_per_second(),
+                          .burst_ios = throttle.burst_ios(),
+                          .burst_bytes = throttle.burst_bytes()},
+                         at_end);
 }
 
 }  // namespace bulkhead::block
