@@ -15,12 +15,6 @@ namespace bulkhead::policy {
 
 absl::Status Check(const Source& source);
 
-// True when every call that `narrow` matches is matched by `wide` as well.
-bool Covers(const SyscallRule& wide, const SyscallRule& narrow);
-
-// True when no call can match both. (False also when that cannot be told.)
-bool Disjoint(const SyscallRule& a, const SyscallRule& b);
-
 }  // namespace bulkhead::policy
 
 #endif  // BULKHEAD_POLICY_CHECK_H_

@@ -67,6 +67,19 @@ absl::Status AddRule(scmp_filter_ctx filter, const SyscallRule& rule) {
   return result == 0 ? absl::OkStatus() : LibraryError(rule.syscall(), result);
 }
 
+// A narrow STEADY rule says nothing in a phase that has a wider one.
+bool Redundant(const Policy& policy, FilterPhase phase,
+               const SyscallRule& rule) {
+  return std::any_of(policy.rule().begin(), policy.rule().end(),
+                     [&](const SyscallRule& other) {
+                       return &other != &rule &&
+                              InPhase(policy, other, phase) &&
+                              other.action() == rule.action() &&
+                              other.errno_value() == rule.errno_value() &&
+                              Covers(other, rule);
+                     });
+}
+
 absl::StatusOr<std::vector<sock_filter>> Export(scmp_filter_ctx filter) {
   const int fd = memfd_create("filter", MFD_CLOEXEC);
   if (fd < 0) return LibraryError("memfd_create", -errno);
@@ -83,12 +96,6 @@ absl::StatusOr<std::vector<sock_filter>> Export(scmp_filter_ctx filter) {
 }
 
 }  // namespace
-
-bool InPhase(const Policy& policy, const SyscallRule& rule, FilterPhase phase) {
-  if (phase == FilterPhase::kSteady) return rule.phase() == STEADY;
-  if (policy.jail().root() == Jail::TREE) return true;
-  return rule.phase() != STEADY || rule.action() == SyscallRule::ALLOW;
-}
 
 absl::StatusOr<std::vector<sock_filter>> BuildFilter(const Policy& policy,
                                                      FilterPhase phase) {
@@ -110,7 +117,9 @@ absl::StatusOr<std::vector<sock_filter>> BuildFilter(const Policy& policy,
 
   uint8_t priority = 255;
   for (const SyscallRule& rule : policy.rule()) {
-    if (!InPhase(policy, rule, phase)) continue;
+    if (!InPhase(policy, rule, phase) || Redundant(policy, phase, rule)) {
+      continue;
+    }
     if (absl::Status added = AddRule(filter, rule); !added.ok()) return added;
     if (rule.hot() && priority > 1) {
       seccomp_syscall_priority(filter, sandbox::SyscallNumber(rule.syscall()),

@@ -15,18 +15,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "policy/rules.h"
 #include "proto/policy.pb.h"
 
 namespace bulkhead::policy {
-
-enum class FilterPhase {
-  // Every rule, except that a STEADY refusal waits for its phase. A program in
-  // a TREE never locks itself down: this filter, with every rule, is for life.
-  kLaunch,
-  kSteady,  // STEADY rules
-};
-
-bool InPhase(const Policy& policy, const SyscallRule& rule, FilterPhase phase);
 
 absl::StatusOr<std::vector<sock_filter>> BuildFilter(const Policy& policy,
                                                      FilterPhase phase);
