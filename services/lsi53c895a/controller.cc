@@ -252,13 +252,14 @@ bool Controller::LoadState(absl::Span<const std::byte> state) {
 }
 
 void Controller::ReportStatistics(Statistics* statistics) const {
-  AddCounter(statistics, "scsi_commands", nexus_.commands());
-  AddCounter(statistics, "scsi_disconnections", nexus_.disconnections());
-  AddCounter(statistics, "scsi_reselections", nexus_.reselections());
+  AddCounter(statistics, "nexus_commands", nexus_.commands());
+  AddCounter(statistics, "nexus_disconnections", nexus_.disconnections());
+  AddCounter(statistics, "nexus_reselections", nexus_.reselections());
   AddCounter(statistics, "scripts_instructions", scripts_.instructions());
   AddCounter(statistics, "scripts_bytes", scripts_.bytes_moved());
-  AddCounter(statistics, "phase_mismatches", scripts_.phase_mismatches());
-  AddCounter(statistics, "interrupts", interrupts_raised_);
+  AddCounter(statistics, "scripts_phase_mismatches",
+             scripts_.phase_mismatches());
+  AddCounter(statistics, "scripts_interrupts", interrupts_raised_);
   bus_->ReportStatistics(statistics);
 }
 

@@ -11,10 +11,12 @@ constexpr uint32_t kIoMemoryMaster = 0x7;
 
 }  // namespace
 
-Rig::Rig() {
-  auto owned = std::make_unique<FakeBus>();
-  bus = owned.get();
-  chip = std::make_unique<Controller>(context, std::move(owned));
+Rig::Rig() : Rig(new FakeBus) {}
+
+Rig::Rig(FakeBus* fake) : Rig(std::unique_ptr<scsi::Bus>(fake)) { bus = fake; }
+
+Rig::Rig(std::unique_ptr<scsi::Bus> targets)
+    : chip(std::make_unique<Controller>(context, std::move(targets))) {
   WriteConfig(0x10, 4, 0xc000);
   WriteConfig(0x14, 4, kMemoryBarAt);
   WriteConfig(0x18, 4, kRamAt);

@@ -35,6 +35,8 @@ class Rig {
   static constexpr uint64_t kGuestMib = 4;
 
   Rig();
+  // With other targets: `bus` is nullptr then.
+  explicit Rig(std::unique_ptr<scsi::Bus> targets);
 
   // Registers through the memory BAR.
   uint8_t Read8(uint8_t offset);
@@ -75,8 +77,11 @@ class Rig {
   static void Finish(Assembler* program, uint32_t value);
 
   FakeServiceContext context{kGuestMib};
-  FakeBus* bus;  // owned by chip
+  FakeBus* bus = nullptr;  // owned by chip
   std::unique_ptr<Controller> chip;
+
+ private:
+  explicit Rig(FakeBus* fake);
 };
 
 }  // namespace bulkhead::lsi53c895a
