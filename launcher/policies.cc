@@ -1,5 +1,6 @@
 #include "launcher/policies.h"
 
+#include "policy/image_tool.h"
 #include "policy/lsi53c895a.h"
 #include "policy/qemu.h"
 #include "policy/shim.h"
@@ -8,7 +9,8 @@ namespace bulkhead::launcher {
 
 const sandbox::CompiledPolicy* PolicyOf(const std::string& name) {
   for (const sandbox::CompiledPolicy* policy :
-       {&policy::Lsi53c895a(), &policy::Qemu(), &policy::Shim()}) {
+       {&policy::Lsi53c895a(), &policy::Shim(), &policy::Qemu(),
+        &policy::ImageTool()}) {
     if (name == policy->name) return policy;
   }
   return nullptr;

@@ -1,5 +1,5 @@
 // The policies of all that the launcher starts, by name: a device's model,
-// "shim", "qemu". Null: there is none.
+// "shim", "qemu", "image_tool". Null: there is none.
 
 #ifndef BULKHEAD_LAUNCHER_POLICIES_H_
 #define BULKHEAD_LAUNCHER_POLICIES_H_

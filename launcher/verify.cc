@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "launcher/error.h"
 #include "launcher/fd.h"
+#include "launcher/memory.h"
 #include "launcher/policies.h"
 #include "policy/sha256.h"
 #include "sandbox/jail.h"
@@ -58,9 +59,10 @@ int WaitForEnd(int pidfd, std::string* violation) {
       *violation = call.ToString();
     }
     pollfd ready = {.fd = pidfd, .events = POLLIN, .revents = 0};
-    poll(&ready, 1, 10);
     siginfo_t info = {};
-    if (waitid(static_cast<idtype_t>(P_PIDFD), pidfd, &info,
+    // Not before: a tracer's waitid would swallow the child's other stops.
+    if (poll(&ready, 1, 10) == 1 &&
+        waitid(static_cast<idtype_t>(P_PIDFD), pidfd, &info,
                WEXITED | WNOHANG) == 0 &&
         info.si_pid != 0) {
       return info.si_code == CLD_EXITED && !killed ? info.si_status : -1;
@@ -85,14 +87,15 @@ absl::Status RunTool(const std::string& program,
   absl::StatusOr<Fd> text = MakeOutput("text", 0);
   if (!text.ok()) return text.status();
   sandbox::JailSpec jail;
-  // What QEMU may do is enough for its tools and debugfs, and holds as well.
-  jail.policy = PolicyOf("qemu");
+  jail.policy = PolicyOf("image_tool");
   jail.program_fd = file.get();
   jail.program_path = program;
   arguments.insert(arguments.begin(), program);
   jail.arguments = std::move(arguments);
   jail.outside_id = kToolId;
-  jail.binds = {{.source = "/usr", .target = "/usr"}};
+  jail.binds = {
+      {.source = "/usr", .target = "/usr"},
+      {.source = "/dev/null", .target = "/dev/null", .writable = true}};
   jail.mount_proc = true;
   jail.fds = {{text->get(), 0},
               {text->get(), 1},
@@ -105,7 +108,7 @@ absl::Status RunTool(const std::string& program,
   std::string violation;
   const int status = WaitForEnd(pidfd.get(), &violation);
   if (status == 0) return absl::OkStatus();
-  std::string said(4096, '\0');
+  std::string said(400, '\0');
   const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
   said.resize(got > 0 ? got : 0);
   return CheckError(
@@ -157,16 +160,21 @@ absl::Status VerifyDisk(int image, uint64_t disk_bytes,
     start = Clock::now();
   };
   constexpr char kQemuImg[] = "/usr/bin/qemu-img";
+  // In a jail's root there is no file that could be opened twice, as the tools
+  // do; a memfd can.
+  (void)lseek(image, 0, SEEK_SET);
+  absl::StatusOr<Fd> copy = MakeSealedCopy("image", image);
+  if (!copy.ok()) return copy.status();
   absl::StatusOr<Fd> raw = MakeOutput("raw", disk_bytes);
   if (!raw.ok()) return raw.status();
 
-  absl::Status status =
-      RunTool(kQemuImg, {"check", "-f", "qcow2", kInput}, image, raw->get());
+  absl::Status status = RunTool(kQemuImg, {"check", "-f", "qcow2", kInput},
+                                copy->get(), raw->get());
   if (!status.ok()) return status;
   passed("image");
   status = RunTool(
       kQemuImg, {"convert", "-n", "-f", "qcow2", "-O", "raw", kInput, kOutput},
-      image, raw->get());
+      copy->get(), raw->get());
   if (!status.ok()) return status;
   passed("convert");
   if (files.empty()) return CheckError("the guest reported no file", "");
