@@ -95,9 +95,9 @@ bool Nexus::HandleMessage() {
       return true;
     case kInitiatorDetectedError:
       if (c.slot != kNoSlot) {
-        const uint32_t tag = c.tag;
+        FreeSlotOf(target, lun, c.tag);  // of an overlapped command as well
+        bus_.AbortTask(target, lun, c.tag);
         FinishWithoutTask(scsi::Status::kBusy);
-        bus_.AbortTask(target, lun, tag);
         c.after_message_out = Step::kStatus;
         c.step = Step::kMessageOut;
       }

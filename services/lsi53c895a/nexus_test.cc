@@ -314,6 +314,27 @@ INSTANTIATE_TEST_SUITE_P(
                        "LogicalUnitReset 3/1/0"},
         ManagementCase{Bytes({kTargetReset}), "TargetReset 3/0/0"}));
 
+// SPI-3 §16.3.6: the command ends, and an initiator sends it again. Another
+// command of the same nexus (a tag used twice) goes with it.
+TEST(TaskManagementTest, InitiatorDetectedErrorEndsTheCommandWithBusy) {
+  Rig rig;
+  rig.bus->busy = true;
+  const std::string messages = Bytes({0xc0, kSimpleQueue, 7});
+  Assembler first = Disconnecting(rig, kRead, 1, messages);
+  rig.Run(first);
+  rig.bus->busy = false;
+  Assembler second = rig.SendCommand(kRead, 1, messages);
+  rig.set_ram(Rig::kMessages + 3, Bytes({kInitiatorDetectedError}));
+  second.Set(kIoSetAtn).Move(Phase::kMessageOut, 1, Rig::kMessages + 3);
+  Rig::Finish(&second, kDone);
+  rig.Run(second);
+  EXPECT_EQ(rig.Interrupted(), kDone);
+  EXPECT_EQ(rig.ram(Rig::kStatusAt, 1), Bytes({0x08}));
+  EXPECT_EQ(rig.bus->tasks(), 0u);
+  rig.Run(Assembler().WaitReselect(0).Int(1));
+  EXPECT_EQ(rig.Interrupted(), ~0u);
+}
+
 // SPI-3 §16.5.2: without IDENTIFY there is nothing to abort.
 TEST(TaskManagementTest, AbortWithoutIdentifyOnlyFreesTheBus) {
   Rig rig;
