@@ -205,7 +205,7 @@ Task* BusImpl::Start(const Command& command) {
 
   const bool asks_for_sense =
       record.command.cdb[0] == static_cast<uint8_t>(Opcode::kRequestSense);
-  if (!asks_for_sense) slot->unit.ForgetSense(command.tag);
+  if (!asks_for_sense) slot->unit.ForgetSense();
   if (same_tag != nullptr && same_tag->record().phase != TaskPhase::kFinished) {
     Refuse(task, slot);
   }

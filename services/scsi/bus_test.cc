@@ -169,35 +169,49 @@ TEST(SenseTest, RequestSenseFetchesWhatTheLastErrorWas) {
   EXPECT_EQ(descriptors.data_in[2], 0x21);
 }
 
-TEST(SenseTest, NextUntaggedCommandForgetsTheSenseOfTheLast) {
+// SCSI-2 §7.6: an initiator that goes on without asking will never ask. Or else
+// each later error would be told the sense data of the one before it.
+TEST(SenseTest, NextCommandForgetsTheSenseOfTheLast) {
   BusRig rig(kBlocks);
-  EXPECT_EQ(rig.Run(Read(kBlocks)).status, Status::kCheckCondition);
-  EXPECT_TRUE(rig.Run(kTestUnitReady).good());
-  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x00);
+  for (const uint32_t tag : {kUntagged, uint32_t{4}}) {
+    EXPECT_EQ(rig.Run(Read(kBlocks)).status, Status::kCheckCondition);
+    EXPECT_TRUE(rig.Finish(rig.Start(kTestUnitReady, tag)).good());
+    EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x00);
+  }
 }
 
-// Two tagged commands end badly before the driver asks about the first.
+// Commands at work at the same time end badly before the driver asks about the
+// first of them.
 TEST(SenseTest, ErrorsOfAQueueAreToldInTheirOrder) {
   BusRig rig(kBlocks);
-  EXPECT_EQ(rig.Finish(rig.Start(Read(kBlocks), 1)).status,
-            Status::kCheckCondition);
-  EXPECT_EQ(rig.Finish(rig.Start({0xff, 0, 0, 0, 0, 0}, 2)).status,
-            Status::kCheckCondition);
-  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x21);
-  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x20);
+  rig.disk().FailAt(Operation::kRead, 0, block::IoStatus::kIoError);
+  rig.disk().FailAt(Operation::kRead, 512, block::IoStatus::kUnavailable);
+  rig.disk().Hold();
+  Task* first = rig.Start(Read(0), 1);
+  Task* second = rig.Start(Read(1), 2);
+  rig.disk().ReleaseAll();
+  EXPECT_EQ(rig.Finish(first).code(), SenseCode::kUnrecoveredReadError);
+  EXPECT_EQ(rig.Finish(second).code(), SenseCode::kInternalTargetFailure);
+  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x11);
+  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x44);
   EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x00);
 }
 
 TEST(SenseTest, MoreErrorsThanAreKeptDropTheOldest) {
   BusRig rig(kBlocks);
+  rig.disk().FailAt(Operation::kRead, 0, block::IoStatus::kIoError);
+  rig.disk().FailAt(Operation::kRead, 512, block::IoStatus::kUnavailable);
+  rig.disk().Hold();
+  std::vector<Task*> tasks;
   for (uint32_t tag = 0; tag < 20; ++tag) {
-    rig.Finish(
-        rig.Start(tag == 19 ? Bytes{0xff, 0, 0, 0, 0, 0} : Read(kBlocks), tag));
+    tasks.push_back(rig.Start(Read(tag == 19 ? 1 : 0), tag));
   }
+  rig.disk().ReleaseAll();
+  for (Task* task : tasks) rig.Finish(task);
   for (size_t i = 0; i + 1 < kMaxPendingSense; ++i) {
-    EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x21);
+    EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x11);
   }
-  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x20);
+  EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x44);
   EXPECT_EQ(rig.Run(kRequestSense).data_in[12], 0x00);
 }
 

@@ -139,35 +139,24 @@ std::optional<Sense> LogicalUnit::TakeUnitAttention() {
   return std::nullopt;
 }
 
-void LogicalUnit::KeepSense(uint32_t tag, const Sense& sense) {
+void LogicalUnit::KeepSense(const Sense& sense) {
   auto& kept = state_->pending_sense;
   uint8_t& count = state_->pending_sense_count;
   if (count == kMaxPendingSense) {
     std::copy(kept.begin() + 1, kept.end(), kept.begin());
     --count;
   }
-  kept[count++] = {.tag = tag, .sense = sense};
+  kept[count++] = sense;
 }
 
 std::optional<Sense> LogicalUnit::TakeKeptSense() {
   auto& kept = state_->pending_sense;
   uint8_t& count = state_->pending_sense_count;
   if (count == 0) return std::nullopt;
-  const Sense sense = kept[0].sense;
+  const Sense sense = kept[0];
   std::copy(kept.begin() + 1, kept.begin() + count, kept.begin());
   --count;
   return sense;
-}
-
-void LogicalUnit::ForgetSense(uint32_t tag) {
-  auto& kept = state_->pending_sense;
-  uint8_t& count = state_->pending_sense_count;
-  if (count == 0) return;
-  const auto end = std::remove_if(
-      kept.begin(), kept.begin() + count, [tag](const PendingSense& pending) {
-        return tag == kUntagged || pending.tag == tag;
-      });
-  count = static_cast<uint8_t>(end - kept.begin());
 }
 
 void LogicalUnit::Reset(UnitAttention why) {

@@ -99,13 +99,13 @@ class LogicalUnit {
   void RaiseUnitAttention(UnitAttention attention);
   std::optional<Sense> TakeUnitAttention();
 
-  // Sense data kept for REQUEST SENSE, oldest first. Tasks of a queue may end
-  // with errors before the first is asked about, so several are kept.
-  void KeepSense(uint32_t tag, const Sense& sense);
+  // Sense data kept for REQUEST SENSE, oldest first. Several tasks of a queue
+  // may end with errors before the first is asked about.
+  void KeepSense(const Sense& sense);
   std::optional<Sense> TakeKeptSense();
-  // A new command says that its initiator has forgotten an earlier one: an
-  // untagged command all of them, a tagged one the earlier user of its tag.
-  void ForgetSense(uint32_t tag);
+  // Any other command ends what is kept, as in SCSI-2 §7.6: an initiator that
+  // goes on without asking will never ask.
+  void ForgetSense() { state_->pending_sense_count = 0; }
 
   // SAM-5 §6.3: conditions return to their defaults.
   void Reset(UnitAttention why);

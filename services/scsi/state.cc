@@ -32,7 +32,7 @@ bool ValidUnit(const UnitState& unit) {
     if (!IsBool(*flag)) return false;
   }
   for (size_t i = 0; i < unit.pending_sense_count; ++i) {
-    if (!ValidSense(unit.pending_sense[i].sense)) return false;
+    if (!ValidSense(unit.pending_sense[i])) return false;
   }
   return true;
 }

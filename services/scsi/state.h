@@ -33,12 +33,6 @@ enum class UnitAttention : uint8_t {
 
 enum class UnitKind : uint8_t { kAbsent, kDisk, kCdrom };
 
-// Sense data that parallel SCSI keeps until REQUEST SENSE fetches it.
-struct PendingSense {
-  uint32_t tag = kUntagged;
-  Sense sense;
-};
-
 // MODE SELECT can change these; they return to their defaults at a reset.
 struct ModeParameters {
   bool write_cache_enabled = true;      // WCE, SBC-3 §6.4.5
@@ -61,7 +55,8 @@ struct UnitState {
   uint8_t media_event = 0;  // GET EVENT STATUS NOTIFICATION, not yet reported
 
   uint8_t pending_sense_count = 0;
-  std::array<PendingSense, kMaxPendingSense> pending_sense;
+  // What parallel SCSI keeps until REQUEST SENSE fetches it, oldest first.
+  std::array<Sense, kMaxPendingSense> pending_sense;
 };
 
 enum class TaskPhase : uint8_t {

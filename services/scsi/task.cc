@@ -125,9 +125,7 @@ void ScsiTask::Finish(Status status) {
 void ScsiTask::Fail(const Sense& sense) {
   record_->sense = sense;
   ++unit_->statistics().check_conditions;
-  if (!unit_->options().autosense) {
-    unit_->KeepSense(record_->command.tag, sense);
-  }
+  if (!unit_->options().autosense) unit_->KeepSense(sense);
   Finish(Status::kCheckCondition);
 }
 
