@@ -1,0 +1,12 @@
+// The policies there are.
+
+#ifndef BULKHEAD_POLICY_NAMES_H_
+#define BULKHEAD_POLICY_NAMES_H_
+
+namespace bulkhead::policy {
+
+inline constexpr const char* kPolicyNames[] = {"lsi53c895a", "qemu", "shim"};
+
+}  // namespace bulkhead::policy
+
+#endif  // BULKHEAD_POLICY_NAMES_H_
