@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "policy/filter.h"
+#include "policy/names.h"
 #include "policy/source.h"
 #include "sandbox/syscalls.h"
 
@@ -94,8 +95,7 @@ TEST_P(ProofTest, WhatItLetsPassAfterAFlipIsTheSameFilter) {
   EXPECT_GT(noticed, same);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, ProofTest,
-                         testing::Values("lsi53c895a", "qemu", "shim"),
+INSTANTIATE_TEST_SUITE_P(Policies, ProofTest, testing::ValuesIn(kPolicyNames),
                          [](const testing::TestParamInfo<const char*>& info) {
                            return std::string(info.param);
                          });
