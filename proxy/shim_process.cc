@@ -79,9 +79,11 @@ int Listen(const std::string& path) {
 
 ShimProcess::ShimProcess(const std::string& program,
                          const std::string& socket_path,
-                         const ShimConfig& config, int ram_fd)
+                         const ShimConfig& config, int ram_fd,
+                         int channel_fd)
     : socket_path_(socket_path) {
-  const std::array<int, 2> channel = SocketPair();
+  std::array<int, 2> channel = {dup(channel_fd), -1};
+  if (channel_fd < 0) channel = SocketPair();
   const std::array<int, 2> control = SocketPair();
   const int listener = Listen(socket_path);
   const int executable = open(program.c_str(), O_RDONLY | O_CLOEXEC);

@@ -19,9 +19,10 @@ namespace bulkhead::proxy {
 class ShimProcess {
  public:
   // `config` lacks only the RAM's identity, which is taken from `ram_fd` if
-  // that is not -1. `socket_path` is where QEMU will connect.
+  // that is not -1. `socket_path` is where QEMU will connect. `channel_fd` (the
+  // caller's) is the shim's end of a channel; -1: one is made.
   ShimProcess(const std::string& program, const std::string& socket_path,
-              const ShimConfig& config, int ram_fd = -1);
+              const ShimConfig& config, int ram_fd = -1, int channel_fd = -1);
   // Closes the control channel, which ends the shim, and reaps it.
   ~ShimProcess();
   ShimProcess(const ShimProcess&) = delete;
