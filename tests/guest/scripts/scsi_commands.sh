@@ -3,10 +3,12 @@
 # to be in it. Overwrites the disk.
 . /bulkhead/lib.sh
 
-disk=$(argument bulkhead.disk sda)
-wait_for_block "$disk" 30 || exit 1
-wait_for_block sr0 30 || exit 1
-disk=/dev/$disk
+for name in sda sdb sdc sr0; do wait_for_block $name 30 || exit 1; done
+# block_at TARGET LUN: the block device there. The kernel names them in no order.
+block_at() { basename "/sys/bus/scsi/devices/0:0:$1:$2/block"/*; }
+disk=/dev/$(block_at 0 0)
+large=/dev/$(block_at 0 3)
+fixed=/dev/$(block_at 2 0)
 cd=/dev/sr0
 
 # ask TITLE COMMAND...
@@ -24,7 +26,16 @@ fill() { yes bulkhead | dd of="$disk" bs=1M count=4 iflag=fullblock conv=fsync; 
 same() { dd if="$disk" bs="$1" skip="$2" count="$3" 2>/dev/null | cmp - "$4"; }
 zeroes() { dd if=/dev/zero bs="$1" count="$2" of=/tmp/zeroes 2>/dev/null; }
 
+# File systems must come through blocks of any size.
+files() {
+  mkfs.ext4 -q "$1" && mount -t ext4 "$1" /mnt || return 1
+  cp /tmp/numbers /mnt/numbers && sync
+  umount /mnt && mount -t ext4 -o ro "$1" /mnt || return 1
+  cmp /mnt/numbers /tmp/numbers && umount /mnt && e2fsck -fn "$1"
+}
+
 fill 2>/dev/null
+seq 1 200000 >/tmp/numbers
 
 ask "kernel log" sh -c "dmesg | grep -E 'scsi|sym0|sd 0|sr 0'"
 ask "standard inquiry" sg_inq "$disk"
@@ -104,7 +115,6 @@ modprobe -q isofs
 ask "cd mount" mount -t iso9660 -o ro "$cd" /mnt
 ask "cd files" ls /mnt
 ask "cd greeting" cat /mnt/hello.txt
-seq 1 200000 >/tmp/numbers
 ask "cd numbers" cmp /mnt/numbers.txt /tmp/numbers
 ask "cd eject while mounted" sg_start --eject "$cd"
 ask "cd unmount" umount /mnt
@@ -112,3 +122,20 @@ ask "cd eject" sg_start --eject "$cd"
 ask "cd tray open" sg_turs "$cd"
 ask "cd load" sg_start --load "$cd"
 ask "cd ready again" sg_turs --number=2 "$cd"
+
+# Another logical unit of the same target, with blocks of 4096 bytes; another
+# target, whose disk is read-only.
+modprobe -q ext4
+ask "large blocks after the reset" sg_turs --number=2 "$large"
+ask "read-only after the reset" sg_turs --number=2 "$fixed"
+ask "large blocks" sg_readcap --16 "$large"
+ask "large blocks beyond the end" sg_raw -r 4096 "$large" 28 00 00 00 10 00 00 00 01 00
+ask "large blocks with a file system" files "$large"
+ask "read-only mode pages" sg_modes --page=8 "$fixed"
+ask "read-only to the kernel" cat "/sys/block/${fixed#/dev/}/ro"
+ask "read-only provisioning" sg_vpd --page=lbpv "$fixed"
+# The kernel lets nobody write to its block device; past it, the unit refuses.
+generic=/dev/$(basename /sys/bus/scsi/devices/0:0:2:0/scsi_generic/*)
+ask "read-only write" sg_raw -s 512 -i /tmp/one "$generic" 2a 00 00 00 00 00 00 00 01 00
+ask "read-only unmap" sg_unmap --lba=0 --num=1 --force "$generic"
+ask "read-only read" dd if="$fixed" of=/dev/null bs=1M count=1

@@ -1,4 +1,4 @@
-// A Linux guest puts every question that sg3-utils know to a disk and a CD-ROM
+// A Linux guest puts every question that sg3-utils know to disks and a CD-ROM
 // drive behind the jailed lsi53c895a, and mounts the disc. What the answers
 // have to be stands in expected.txt.
 
@@ -91,6 +91,12 @@ TEST(ScsiCommandsTest, DiskAndCdromAnswerALinuxGuestAsTheStandardsSay) {
   const std::string disk = scratch.path() + "/disk.qcow2";
   ASSERT_EQ(system(("qemu-img create -q -f qcow2 " + disk + " 64M").c_str()),
             0);
+  const std::string large = scratch.path() + "/large.img";
+  const std::string fixed = scratch.path() + "/fixed.img";
+  std::ofstream(large).close();
+  std::ofstream(fixed).close();
+  std::filesystem::resize_file(large, 16 << 20);
+  std::filesystem::resize_file(fixed, 16 << 20);
   IsoImage iso;
   iso.AddFile("HELLO.TXT", "hello from the disc\n");
   iso.AddFile("NUMBERS.TXT", Numbers(200000));
@@ -104,7 +110,9 @@ TEST(ScsiCommandsTest, DiskAndCdromAnswerALinuxGuestAsTheStandardsSay) {
               "bulkhead.script=scsi_commands",
               "--device=lsi53c895a,id=lsi0", "--set=access_deadline_ms=5000",
               "--disk=lsi0:0,format=qcow2,file=" + disk,
-              "--cdrom=lsi0:1,file=" + scratch.path() + "/disc.iso"});
+              "--cdrom=lsi0:1,file=" + scratch.path() + "/disc.iso",
+              "--disk=lsi0:0.3,format=raw,block_size=4096,file=" + large,
+              "--disk=lsi0:2,format=raw,readonly=on,file=" + fixed});
   EXPECT_TRUE(
       vm.WaitFor("BULKHEAD-SCRIPT name=scsi_commands result=ok", kScript))
       << vm.output();
