@@ -131,6 +131,8 @@ absl::Status DescribeDemo(const std::map<std::string, std::string>& paths,
   }
   VmSpec& spec = description->spec();
   spec.set_name(check ? "check" : "demo");
+  // A demonstration may run on a busy host; the guest waits rather than loses.
+  spec.set_access_deadline_ms(2000);
   spec.mutable_boot()->set_kernel(kernel->second);
   spec.mutable_boot()->set_initrd(initrd);
   // settle: the driver's pause after a bus reset, which real disks need.

@@ -124,11 +124,14 @@ class Run {
       absl::StatusOr<Description> read = ReadConfig(flags_.config);
       if (!read.ok()) return read.status();
       description_ = *std::move(read);
-    } else if (demo) {
-      status = DescribeDemoVm();
+    } else {
+      // Paths stay as the user wrote them: a qcow2 image names its parent so.
+      description_.set_base_directory(UserDirectory());
+      if (demo) status = DescribeDemoVm();
       if (!status.ok()) return status;
     }
-    status = ApplyFlags(flags_, UserDirectory(), &description_);
+    status = ApplyFlags(flags_, flags_.config.empty() ? "" : UserDirectory(),
+                        &description_);
     if (!status.ok()) return status;
     return CheckAndComplete(&description_);
   }
