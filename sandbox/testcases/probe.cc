@@ -219,7 +219,13 @@ int main(int argc, char** argv) {
       return 3;
     }
   }
-  if (strcmp(argv[2], "wait") == 0) {
+  // For audits: memory that the real filter and MDWE would never have allowed.
+  if (strcmp(argv[2], "wait_rx") == 0 || strcmp(argv[2], "wait_rwx") == 0) {
+    const int write = strcmp(argv[2], "wait_rwx") == 0 ? PROT_WRITE : 0;
+    mmap(nullptr, 4096, PROT_READ | PROT_EXEC | write,
+         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+  if (strncmp(argv[2], "wait", 4) == 0) {
     Write("ready\n", 6);
     pollfd parent = {.fd = 3, .events = POLLIN, .revents = 0};
     ppoll(&parent, 1, nullptr, nullptr);

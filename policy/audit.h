@@ -1,0 +1,36 @@
+// Audit compares a running process with its policy: what the kernel says of it,
+// read from /proc and, where this machine allows, its filters read back from
+// the kernel instruction by instruction.
+//
+// TRUST    The process may be taken over; nothing that it says is asked.
+// ERRORS   None: what cannot be read is a finding of its own, with the reason.
+// THREADS  Compatible.
+
+#ifndef BULKHEAD_POLICY_AUDIT_H_
+#define BULKHEAD_POLICY_AUDIT_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "sandbox/compiled_policy.h"
+
+namespace bulkhead::policy {
+
+struct Finding {
+  enum Result { kOk, kDrift, kUnread };
+  Result result;
+  std::string check;  // "capabilities"
+  std::string expected;
+  std::string observed;  // or why it could not be read
+};
+
+// `others` are the VM's other processes: no namespace may be shared with them.
+std::vector<Finding> AuditProcess(pid_t pid,
+                                  const sandbox::CompiledPolicy& policy,
+                                  const std::vector<pid_t>& others);
+
+}  // namespace bulkhead::policy
+
+#endif  // BULKHEAD_POLICY_AUDIT_H_
