@@ -1,6 +1,7 @@
 #include "tests/support/own_qemu.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -13,6 +14,7 @@ namespace {
 // bound into it, in namespaces of its own so that nothing stays mounted.
 constexpr char kEnterTree[] = R"sh(
 set -e
+PATH=$PATH:/usr/sbin:/sbin
 tree=$1; shift
 mount -t tmpfs -o mode=755 tmpfs "$tree/tmp"
 mount --rbind /proc "$tree/proc"
@@ -23,6 +25,7 @@ while [ "$1" != -- ]; do
   shift
 done
 shift
+echo "entering the tree" >&2
 exec chroot "$tree" "$@"
 )sh";
 
@@ -54,11 +57,12 @@ std::vector<std::string> QemuCommand(const std::vector<std::string>& arguments,
   std::vector<std::string> argv;
   const std::string tree = RuntimePath("qemu_root");
   if (!tree.empty()) {
-    argv = {"unshare", "--map-root-user",
-            "--mount", "--propagation",
-            "private", "sh",
-            "-c",      kEnterTree,
-            "sh",      tree};
+    argv = {"unshare"};
+    // Root needs no user namespace, and in one it could not open what the
+    // launcher offers under /proc.
+    if (geteuid() != 0) argv.push_back("--map-root-user");
+    argv.insert(argv.end(), {"--mount", "--propagation", "private", "sh", "-c",
+                             kEnterTree, "sh", tree});
     argv.insert(argv.end(), shared.begin(), shared.end());
     argv.push_back("--");
   }

@@ -32,6 +32,9 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// Printed when everything is in place and QEMU itself is about to be executed.
+inline constexpr char kEnteringTree[] = "entering the tree\n";
+
 // argv that runs the set-up QEMU with `arguments`. `shared` are host
 // directories that it finds at the same path.
 std::vector<std::string> QemuCommand(const std::vector<std::string>& arguments,

@@ -37,6 +37,13 @@ _start:
 1:      sti
         cld
         movb %dl, drive
+        # The firmware still flushes its own line to the same port: four ticks of
+        # the BIOS clock, a fifth of a second, let it finish.
+        movw $4, %cx
+6:      movw 0x46c, %ax
+7:      cmpw 0x46c, %ax
+        je 7b
+        loop 6b
         movw $say_start, %si
         call print
 
@@ -174,7 +181,7 @@ print_byte:
         popw %dx
         ret
 
-say_start: .asciz "BOOT start\r\n"
+say_start: .asciz "\r\nBOOT start\r\n"  # the firmware is in mid-line
 say_sum:   .asciz "BOOT sum="
 say_write: .asciz "\r\nBOOT write=ok\r\n"
 say_count: .asciz "BOOT count="
