@@ -112,9 +112,10 @@ void Scripts::ContinueBlockMove() {
       }
       nexus_.BeginUnattendedMessage();
     }
+    // Also before the first byte: earlier moves may have used the slice up.
+    if (budget_.bytes == 0) return StoreMoveRegisters();
     if (!MoveSome(expected)) return;
     if (scripts_.remaining == 0) return EndBlockMove(expected);
-    if (budget_.bytes == 0) return StoreMoveRegisters();
   }
 }
 

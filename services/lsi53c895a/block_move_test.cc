@@ -166,6 +166,24 @@ TEST(BlockMoveTest, LargeMoveSpansSlices) {
   EXPECT_EQ(rig.ram(0x100000, 0x200000), Rig::Pattern(0x200000));
 }
 
+// A move of single bytes that finds the slice used up waits for the next one.
+TEST(BlockMoveTest, UsedUpSliceEndsBeforeTheStatusPhase) {
+  constexpr uint32_t kBytes = (1 << 20) - 7;  // IDENTIFY and the CDB count, too
+  Rig rig;
+  rig.bus->block_bytes = kBytes;
+  Assembler program = rig.SendCommand(kRead, 1);
+  program.Move(Phase::kDataIn, kBytes, 0x100000);
+  Rig::Finish(&program, kDone);
+  rig.Load(Rig::kScriptAt, program);
+  rig.set_ram(Rig::kStatusAt, "\xee");
+  rig.Write32(DSP, Rig::kScriptAt);
+  EXPECT_TRUE(rig.OneTurn().busy);
+  EXPECT_EQ(rig.ram(0x100000, kBytes), Rig::Pattern(kBytes));
+  EXPECT_EQ(rig.ram(Rig::kStatusAt, 1), "\xee");
+  rig.Turns();
+  EXPECT_EQ(rig.Interrupted(), kDone);
+}
+
 TEST(BlockMoveTest, DataInToOnChipRam) {
   Rig rig;
   Assembler program = rig.SendCommand(kRead, 1);

@@ -265,6 +265,13 @@ TEST(StateTest, DisconnectedCommandComesBack) {
   EXPECT_EQ(other.ram(Rig::kBuffer, 16), Rig::Pattern(16));
 }
 
+TEST(StateTest, FullMessageBufferIsRefused) {
+  ChipState state;
+  EXPECT_TRUE(IsPlausible(state));
+  state.connection.message_out_size = state.connection.message_out.size();
+  EXPECT_FALSE(IsPlausible(state));
+}
+
 TEST(StateTest, HostileImagesAreRefusedOrHarmless) {
   Rig rig;
   Assembler program = rig.SendCommand(0x08, 1);

@@ -29,7 +29,8 @@ bool IsPlausible(const InterruptState& s) {
 bool IsPlausible(const ScriptsState& s) {
   return AtMost(s.activity, Value(Activity::kMemoryMove)) &&
          AtMost(s.carry, 1) && AtMost(s.selection_timed_out, 1) &&
-         AtMost(s.first_byte, 1) && s.remaining <= 0xffffff;
+         AtMost(s.first_byte, 1) && s.remaining <= 0xffffff &&
+         (s.activity != Activity::kBlockMove || s.remaining > 0);
 }
 
 bool IsPlausible(const ConnectionState& c) {
@@ -48,7 +49,7 @@ bool IsPlausible(const ConnectionState& c) {
          (c.slot == kNoSlot || c.slot < scsi::kMaxTasks) &&
          c.message_in_size <= c.message_in.size() &&
          c.message_in_next <= c.message_in_size &&
-         c.message_out_size <= c.message_out.size() &&
+         c.message_out_size < c.message_out.size() &&  // room for a byte
          c.connected == (c.step != Step::kBusFree);
 }
 

@@ -190,7 +190,7 @@ BusImpl::BusImpl(absl::Span<const UnitConfig> units, const BusOptions& options)
 Task* BusImpl::Start(const Command& command) {
   Slot* slot = SlotOf(command.target, command.lun);
   if (slot == nullptr || free_tasks_.empty()) return nullptr;
-  ScsiTask* const same_tag = slot->tasks.Find(command.tag);
+  ScsiTask* const same_tag = slot->tasks.Find(command.lun, command.tag);
   ScsiTask* const task = free_tasks_.back();
   free_tasks_.pop_back();
 
@@ -230,8 +230,10 @@ void BusImpl::Refuse(ScsiTask* task, Slot* slot) {
   slot->tasks.AddHold();
   for (ScsiTask* other = slot->tasks.first(); other != nullptr;
        other = other->set_next) {
-    if (other == task || other->record().phase == TaskPhase::kFinished)
+    if (other == task || other->command().lun != task->command().lun ||
+        other->record().phase == TaskPhase::kFinished) {
       continue;
+    }
     ++slot->unit.statistics().aborted_tasks;
     other->Terminate(Status::kTaskAborted);
   }
@@ -242,7 +244,7 @@ void BusImpl::Refuse(ScsiTask* task, Slot* slot) {
 
 Task* BusImpl::Find(unsigned target, unsigned lun, uint32_t tag) {
   Slot* slot = SlotOf(target, lun);
-  return slot != nullptr ? slot->tasks.Find(tag) : nullptr;
+  return slot != nullptr ? slot->tasks.Find(lun, tag) : nullptr;
 }
 
 void BusImpl::Finished(ScsiTask* task) {
@@ -290,12 +292,15 @@ void BusImpl::AbortTasks(Slot* slot, Which which) {
 }
 
 void BusImpl::AbortTask(unsigned target, unsigned lun, uint32_t tag) {
-  AbortTasks(SlotOf(target, lun),
-             [tag](const ScsiTask& task) { return task.command().tag == tag; });
+  AbortTasks(SlotOf(target, lun), [lun, tag](const ScsiTask& task) {
+    return task.command().lun == lun && task.command().tag == tag;
+  });
 }
 
 void BusImpl::AbortTaskSet(unsigned target, unsigned lun) {
-  AbortTasks(SlotOf(target, lun), [](const ScsiTask&) { return true; });
+  // LUNs that do not exist share a slot.
+  AbortTasks(SlotOf(target, lun),
+             [lun](const ScsiTask& task) { return task.command().lun == lun; });
 }
 
 void BusImpl::ResetUnit(Slot* slot, UnitAttention why) {
@@ -305,7 +310,10 @@ void BusImpl::ResetUnit(Slot* slot, UnitAttention why) {
 }
 
 void BusImpl::LogicalUnitReset(unsigned target, unsigned lun) {
-  ResetUnit(SlotOf(target, lun), UnitAttention::kDeviceReset);
+  Slot* slot = SlotOf(target, lun);
+  if (slot == nullptr) return;
+  AbortTaskSet(target, lun);
+  slot->unit.Reset(UnitAttention::kDeviceReset);
 }
 
 void BusImpl::TargetReset(unsigned target) {

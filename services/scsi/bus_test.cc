@@ -90,6 +90,25 @@ TEST(BusTest, MissingLunAnswersInquiryReportLunsAndRequestSenseOnly) {
   }
 }
 
+// SAM-5 §7: a task management function is for one logical unit, and so is a
+// tag, also among those that do not exist.
+TEST(BusTest, MissingLunsKeepTheirTasksApart) {
+  SeveralUnits units;
+  Bus& bus = units.rig.bus();
+  units.rig.Address(0, 9);
+  units.rig.Start(kInquiry, 1);
+  units.rig.Address(0, 10);
+  Task* other = units.rig.Start(kInquiry, 1);
+  EXPECT_EQ(bus.Find(0, 9, 1)->state(), State::kDataIn);
+  EXPECT_EQ(other->state(), State::kDataIn);
+  bus.AbortTask(0, 9, 1);
+  EXPECT_EQ(bus.Find(0, 9, 1), nullptr);
+  bus.AbortTaskSet(0, 9);
+  bus.LogicalUnitReset(0, 9);
+  EXPECT_EQ(bus.Find(0, 10, 1), other);
+  EXPECT_TRUE(units.rig.Finish(other).good());
+}
+
 TEST(BusTest, ConfigurationMistakesAreNamed) {
   MemoryBackend disk(65536);
   MemoryBackend tiny(512);

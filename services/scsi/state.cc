@@ -56,7 +56,6 @@ bool ValidTask(const TaskState& task, uint64_t next_arrival) {
   return task.phase <= TaskPhase::kFinished &&
          (task.phase == TaskPhase::kFree ||
           (ValidStatus(task.status) && task.command.target < kMaxTargets &&
-           task.command.lun < kMaxLuns &&
            task.command.cdb_size <= kMaxCdbBytes &&
            task.command.attribute <= TaskAttribute::kAca &&
            task.arrival < next_arrival && ValidSense(task.sense)));

@@ -212,6 +212,24 @@ TEST(StateTest, BusWithTasksRefusesAState) {
   EXPECT_FALSE(rig.bus().LoadState(*state));
 }
 
+// What a state says was done lies beyond the command's blocks, or between two.
+TEST(StateTest, ProgressThatTheCommandCannotHaveMadeAbortsIt) {
+  for (const uint64_t progress : {uint64_t{1} << 30, uint64_t{100}}) {
+    BusRig rig(kBlocks);
+    rig.Start(Cdb10(Opcode::kWriteAndVerify10, 0, 8), 1);
+    auto state = std::make_unique<BusState>(rig.bus().state());
+    for (TaskState& task : state->tasks) {
+      if (task.phase != TaskPhase::kRunning) continue;
+      task.moved_bytes = task.done_bytes = progress;
+    }
+    rig.Rebuild();
+    ASSERT_TRUE(rig.bus().LoadState(*state));
+    EXPECT_EQ(rig.Finish(rig.bus().Find(0, 0, 1), Bytes(4096)).key(),
+              SenseKey::kAbortedCommand);
+    EXPECT_TRUE(rig.disk().log().empty());
+  }
+}
+
 // Every single byte of a good state, set to each of a few values: it is refused
 // or loaded, and a loaded bus works.
 TEST(StateTest, DamagedStatesAreRefusedOrHarmless) {

@@ -155,10 +155,13 @@ class ScsiTask final : public Task {
   void Busy() { state_ = State::kBusy; }
   void Yield();
   void Wait();
-  // Nothing of the command was done yet, or what was done can be gone on from;
-  // otherwise ends it with ABORTED COMMAND.
-  bool CanResume() {
-    return FailUnless(!resumed_ || record_->moved_bytes == record_->done_bytes);
+  // Nothing of the command was done yet, or what was done (a saved state may
+  // say anything) can be gone on from; otherwise ends it with ABORTED COMMAND.
+  bool CanResume(uint64_t total_bytes) {
+    return FailUnless(!resumed_ ||
+                      (record_->moved_bytes == record_->done_bytes &&
+                       record_->done_bytes <= total_bytes &&
+                       record_->done_bytes % unit_->block_size_bytes() == 0));
   }
   // False, and the command is aborted, when bytes of it are lost.
   bool FailUnless(bool whole);

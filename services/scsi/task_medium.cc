@@ -81,7 +81,7 @@ void ScsiTask::ContinueRead() {
 // ---- WRITE -----------------------------------------------------------------
 
 void ScsiTask::Write(MediumRange range, bool force_unit_access) {
-  if (!CanResume()) return;
+  if (!CanResume(range.length_bytes)) return;
   ++unit_->statistics().writes;
   unit_->statistics().written_bytes += range.length_bytes;
   range_ = range;
@@ -302,7 +302,7 @@ uint64_t ScsiTask::max_compare_and_write_bytes() const {
 }
 
 void ScsiTask::VerifyBytes(MediumRange range) {
-  if (!CanResume()) return;
+  if (!CanResume(range.length_bytes)) return;
   unit_->statistics().verified_bytes += range.length_bytes;
   range_ = range;
   total_bytes_ = range.length_bytes;
@@ -312,7 +312,7 @@ void ScsiTask::VerifyBytes(MediumRange range) {
 }
 
 void ScsiTask::WriteAndVerify(MediumRange range) {
-  if (!CanResume()) return;
+  if (!CanResume(range.length_bytes)) return;
   ++unit_->statistics().writes;
   unit_->statistics().written_bytes += range.length_bytes;
   unit_->statistics().verified_bytes += range.length_bytes;
@@ -324,7 +324,7 @@ void ScsiTask::WriteAndVerify(MediumRange range) {
 }
 
 void ScsiTask::CompareAndWrite(MediumRange range, bool force_unit_access) {
-  if (!CanResume()) return;
+  if (!CanResume(2 * range.length_bytes)) return;
   range_ = range;
   total_bytes_ = 2 * range.length_bytes;
   force_unit_access_ = force_unit_access;

@@ -17,9 +17,9 @@ void TaskSet::Remove(ScsiTask* task) {
   task->set_next = task->set_previous = nullptr;
 }
 
-ScsiTask* TaskSet::Find(uint32_t tag) const {
+ScsiTask* TaskSet::Find(unsigned lun, uint32_t tag) const {
   for (ScsiTask* task = first_; task != nullptr; task = task->set_next) {
-    if (task->command().tag == tag) return task;
+    if (task->command().lun == lun && task->command().tag == tag) return task;
   }
   return nullptr;
 }

@@ -25,8 +25,9 @@ class TaskSet {
   // once, and call this again.
   void EnableReady();
 
-  // The task with this tag that is not released, finished ones included.
-  ScsiTask* Find(uint32_t tag) const;
+  // The task with this tag that is not released, finished ones included. The
+  // set of the LUNs that do not exist has tasks of several.
+  ScsiTask* Find(unsigned lun, uint32_t tag) const;
   ScsiTask* first() const { return first_; }
 
   // While held, no task is enabled. A write of an aborted task holds its set
