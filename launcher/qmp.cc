@@ -13,6 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr int kPiecesAtOnce = 16;
+
 // The member `key` of an object, or nullptr.
 const Json* Member(const Json& object, const char* key) {
   if (!object.is_object()) return nullptr;
@@ -29,7 +31,8 @@ std::string Text(const Json* value) {
 }  // namespace
 
 absl::Status Qmp::Read() {
-  for (;;) {
+  // A QEMU that never stops talking must not keep the loop from the others.
+  for (int i = 0; i < kPiecesAtOnce; ++i) {
     char piece[4096];
     const ssize_t got = recv(fd_, piece, sizeof(piece), MSG_DONTWAIT);
     if (got < 0 && errno == EINTR) continue;
@@ -48,6 +51,7 @@ absl::Status Qmp::Read() {
       return absl::DataLossError("an endless line on QEMU's monitor");
     }
   }
+  return absl::OkStatus();
 }
 
 absl::Status Qmp::TakeLine(absl::string_view line) {

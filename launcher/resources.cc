@@ -186,6 +186,16 @@ absl::Status Resources::ClaimDirectory(const std::string& directory) {
     return DirectoryError(directory, ErrnoText(errno),
                           "name a directory that you may write to");
   }
+  // Whoever else may write there could put a socket of his own in QEMU's way.
+  struct stat status;
+  if (stat(directory.c_str(), &status) != 0) {
+    return DirectoryError(directory, ErrnoText(errno),
+                          "name a directory that you may write to");
+  }
+  if (status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
+    return DirectoryError(directory, "it belongs to others, or they may write",
+                          "chmod go-w DIR, or name one that does not exist");
+  }
   const std::string lock = directory + "/lock";
   directory_lock_ =
       Fd(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));

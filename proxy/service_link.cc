@@ -14,6 +14,10 @@
 namespace bulkhead::proxy {
 namespace {
 
+// A service that is always behind has to take so many frames in the time that
+// one access may wait.
+constexpr Nanoseconds kFramesPerDeadline = 64;
+
 // Frames in one Poll: so many, then QEMU is looked at again.
 constexpr int kFrameBudget = 64;
 
@@ -56,6 +60,7 @@ void ServiceLink::Forget() {
   slow_ = false;
   owed_count_ = awaited_count_ = 0;
   last_store_ = barrier_ = barrier_done_ = 0;
+  waited_ = 0;
 }
 
 void ServiceLink::Connect(int fd) {
@@ -185,22 +190,35 @@ void ServiceLink::Expect(uint64_t sequence, bool is_load, bool is_awaited,
   if (is_awaited) ++awaited_count_;
 }
 
+bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
+  const Nanoseconds allowed = deadlines_.access / kFramesPerDeadline;
+  waited_ -= std::min(waited_, allowed);
+  const absl::Status status = channel_->Send(fds, sequence);
+  if (absl::IsResourceExhausted(status)) {
+    return SendWhenThereIsRoom(fds, sequence);
+  }
+  if (!status.ok()) Lose(status.message());
+  return status.ok();
+}
+
 // Goes on receiving while it waits for room, so that the two sides never wait
 // for each other.
-bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
-  absl::Status status = channel_->Send(fds, sequence);
-  if (absl::IsResourceExhausted(status)) {
-    const Nanoseconds deadline = Now() + deadlines_.access;
-    do {
-      HandleOne();
-      if (!channel_) return false;
-      if (!Sleep(channel_->fd(), POLLIN | POLLOUT, deadline)) {
-        Lose("the service does not take what it is sent");
-        return false;
-      }
-      status = channel_->Send(fds, sequence);
-    } while (absl::IsResourceExhausted(status));
-  }
+bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
+                                      uint64_t* sequence) {
+  const Nanoseconds start = Now();
+  const Nanoseconds deadline =
+      start + deadlines_.access - std::min(waited_, deadlines_.access);
+  absl::Status status;
+  do {
+    HandleOne();
+    if (!channel_) return false;
+    if (!Sleep(channel_->fd(), POLLIN | POLLOUT, deadline)) {
+      Lose("the service does not take what it is sent");
+      return false;
+    }
+    status = channel_->Send(fds, sequence);
+  } while (absl::IsResourceExhausted(status));
+  waited_ += Now() - start;
   if (!status.ok()) Lose(status.message());
   return status.ok();
 }

@@ -119,6 +119,7 @@ class ServiceLink {
   bool LoadShadow(uint32_t region, uint64_t offset, uint32_t size_bytes,
                   uint8_t* to);
   bool Send(absl::Span<const int> fds, uint64_t* sequence);
+  bool SendWhenThereIsRoom(absl::Span<const int> fds, uint64_t* sequence);
   void Expect(uint64_t sequence, bool is_load, bool is_awaited,
               uint64_t* value);
   bool MakeRoomForAnswer();
@@ -150,6 +151,9 @@ class ServiceLink {
   size_t owed_count_ = 0;
   size_t awaited_count_ = 0;
   uint64_t last_store_ = 0;
+  // Waited for room, less what each frame may: so many stores in a row cannot
+  // each take the whole deadline.
+  Nanoseconds waited_ = 0;
   uint64_t barrier_ = 0;       // sequence of the Ping that is out; 0: none
   uint64_t barrier_done_ = 0;  // all frames up to here are known as applied
   LinkCounters counters_;

@@ -21,6 +21,10 @@
 namespace bulkhead::sandbox {
 namespace {
 
+// A process that stops again and again (signals to its own threads do that)
+// must not keep the launcher from everything else.
+constexpr int kStopsAtOnce = 256;
+
 constexpr int kX32Bit = 0x40000000;
 constexpr int kPtraceGetSyscallInfo = 0x420e;
 
@@ -193,6 +197,7 @@ void ReapThreads(std::vector<Violation>* violations) {
       ++thread;
     } else if (result == 0 && info.si_code == CLD_TRAPPED) {
       HandleStop(info, violations);
+      ++thread;  // its end, or its next stop, raises SIGCHLD anew
     } else {
       thread = Threads().erase(thread);
     }
@@ -211,7 +216,8 @@ void ReportLater(const Violation& violation) { Held().push_back(violation); }
 
 std::vector<Violation> HandleStops() {
   std::vector<Violation> violations = std::exchange(Held(), {});
-  while (true) {
+  int handled = 0;
+  for (; handled < kStopsAtOnce; ++handled) {
     siginfo_t info = {};
     if (waitid(P_ALL, 0, &info, WSTOPPED | WNOHANG | __WALL) != 0 ||
         info.si_pid == 0) {
@@ -219,6 +225,8 @@ std::vector<Violation> HandleStops() {
     }
     HandleStop(info, &violations);
   }
+  // No signal will come for those that are left: make one.
+  if (handled == kStopsAtOnce) raise(SIGCHLD);
   ReapThreads(&violations);
   return violations;
 }

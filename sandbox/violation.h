@@ -45,8 +45,9 @@ struct Violation {
   const std::string& ToString() const { return text; }
 };
 
-// Waits for all stops that are due now, lets each thread go on, and returns the
+// Waits for the stops that are due now, lets each thread go on, and returns the
 // violations among them. Never blocks and never reaps: exits stay for waitid.
+// After many stops it returns, and SIGCHLD asks for the next call.
 std::vector<Violation> HandleStops();
 
 // For Spawn, which handles stops while it waits for a new process: the next
