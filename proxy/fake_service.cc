@@ -50,10 +50,12 @@ FakeService::~FakeService() {
 void FakeService::Loop() {
   while (!ended_) {
     pollfd entry = {channel_.fd(), POLLIN, 0};
-    if (frozen_ || poll(&entry, 1, 1) == 0) {
-      if (frozen_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const bool halted = frozen_ && allowance_ == 0;
+    if (halted || poll(&entry, 1, 1) == 0) {
+      if (halted) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       continue;
     }
+    if (frozen_) --allowance_;
     const std::lock_guard<std::mutex> lock(mutex_);
     Channel::Received received;
     if (!channel_.Receive(/*wait=*/false, &received).ok()) return;

@@ -50,6 +50,8 @@ class FakeService {
 
   // While frozen nothing is received, as from a stopped process.
   void Freeze(bool frozen) { frozen_ = frozen; }
+  // One frame is received while frozen.
+  void TakeOne() { ++allowance_; }
   // While mute frames are received and not answered; then all answers come.
   void Mute(bool mute);
   // While lagging, stores are not reported as applied in the shadow page.
@@ -94,6 +96,7 @@ class FakeService {
   std::vector<Frame> frames_;
   std::vector<Frame> unanswered_;
   std::atomic<bool> frozen_ = false;
+  std::atomic<int> allowance_ = 0;
   std::atomic<bool> lagging_ = false;
   std::atomic<bool> ended_ = false;
   bool mute_ = false;

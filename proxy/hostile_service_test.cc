@@ -133,6 +133,33 @@ TEST(HostileServiceTest, ServiceThatDoesNotDrainItsSocketIsGivenUp) {
   ExpectLostAndReplaceable(rig, *qemu);
 }
 
+// One that takes a frame just in time makes no store wait for long, and all of
+// them for ever. Its events wake the shim, which then finds room for one.
+TEST(HostileServiceTest, ServiceThatTakesFramesOneByOneIsGivenUp) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  rig.service().Freeze(true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  std::atomic<bool> ended = false;
+  std::thread trickle([&] {
+    while (!ended) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      rig.service().TakeOne();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      rig.service().Send([](Frame* frame) {
+        frame->mutable_interrupt_fallback()->set_kind(MSIX);
+      });
+    }
+  });
+  EXPECT_LT(MillisecondsOf([&] {
+              for (uint64_t i = 0; i < 1000; ++i) qemu->Write(0, 0x100, 4, i);
+            }),
+            10 * kPatienceMs);
+  ended = true;
+  trickle.join();
+  EXPECT_TRUE(rig.WaitForControl(Frame::kServiceLost));
+}
+
 TEST(HostileServiceTest, MuteServiceIsLateOnceAndItsAnswersAreDropped) {
   ShimRig rig;
   auto qemu = rig.Attach();
