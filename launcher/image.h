@@ -27,12 +27,6 @@ struct OpenedImage {
 absl::StatusOr<OpenedImage> OpenImage(const Description& description,
                                       const ImageUse& use);
 
-// Takes QEMU's byte-range locks on `fd` for one who writes, or one who only
-// reads and wants nobody to write. They last as long as the open file
-// description: until the last process that holds it is gone. An errno; EAGAIN:
-// someone else uses the file in a way that does not go with ours.
-int LockImage(int fd, bool write);
-
 }  // namespace bulkhead::launcher
 
 #endif  // BULKHEAD_LAUNCHER_IMAGE_H_

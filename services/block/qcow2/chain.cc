@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <algorithm>
+
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -111,13 +113,66 @@ absl::Status MakeWritable(FileIo& file, const ChainFile* parent) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
-    std::vector<ChainFile> files, std::unique_ptr<WorkerPool> pool,
-    const ChainOptions& options) {
+absl::StatusOr<std::vector<Layer>> OpenLayers(std::vector<ChainFile> files,
+                                              size_t l2_cache_bytes) {
   if (files.empty() || files.size() > kMaxLayers) {
     return absl::InvalidArgumentError(
         absl::StrCat("a chain of ", files.size(), " images"));
   }
+  std::vector<Layer> layers;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const ChainFile* parent = i + 1 < files.size() ? &files[i + 1] : nullptr;
+    auto layer = OpenLayer(&files[i], parent, l2_cache_bytes);
+    if (!layer.ok()) return About(files[i], layer.status());
+    layers.push_back(*std::move(layer));
+  }
+  return layers;
+}
+
+absl::StatusOr<Place> Locate(const std::vector<Layer>& layers,
+                             uint64_t offset_bytes, uint64_t max_bytes) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Layer& layer = layers[i];
+    if (offset_bytes >= layer.size_bytes) break;
+    max_bytes = std::min(max_bytes, layer.size_bytes - offset_bytes);
+    if (layer.image == nullptr) {
+      return Place{i,
+                   {.kind = Extent::Kind::kData,
+                    .host_offset = offset_bytes,
+                    .length_bytes = max_bytes}};
+    }
+    Image& image = *layer.image;
+    const uint64_t slice_offset = image.SliceOffset(offset_bytes);
+    if (slice_offset == 0) {
+      max_bytes = std::min(max_bytes, image.BytesToEndOfTable(offset_bytes));
+      continue;
+    }
+    L2Slice* slice = image.cache().Find(slice_offset);
+    if (slice == nullptr) {
+      slice = image.cache().Insert(slice_offset);
+      if (const int error =
+              ReadBytes(image.file(), slice->bytes, image.cache().slice_bytes(),
+                        slice_offset, BeyondEnd::kReadsZeroes);
+          error != 0) {
+        image.cache().Remove(slice);
+        return absl::DataLossError(
+            absl::StrCat("reading an L2 table: ", strerror(-error)));
+      }
+      slice->state = L2Slice::State::kReady;
+    }
+    const Extent extent = image.Map(*slice, offset_bytes, max_bytes);
+    if (extent.kind != Extent::Kind::kUnallocated) return Place{i, extent};
+    max_bytes = extent.length_bytes;
+  }
+  return Place{layers.size(),
+               {.kind = Extent::Kind::kZero, .length_bytes = max_bytes}};
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
+    std::vector<ChainFile> files, std::unique_ptr<WorkerPool> pool,
+    const ChainOptions& options) {
+  if (files.empty()) return absl::InvalidArgumentError("no image");
+  const std::string name = files[0].name;
   if (!options.engine.read_only) {
     if (!files[0].is_qcow2) {
       return absl::InternalError("the first image of a chain must be qcow2");
@@ -127,16 +182,14 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
       return About(files[0], s);
     }
   }
-  std::vector<Layer> layers;
-  for (size_t i = 0; i < files.size(); ++i) {
-    const ChainFile* parent = i + 1 < files.size() ? &files[i + 1] : nullptr;
-    auto layer = OpenLayer(&files[i], parent, options.l2_cache_bytes);
-    if (!layer.ok()) return About(files[i], layer.status());
-    layers.push_back(*std::move(layer));
-  }
+  auto layers = OpenLayers(std::move(files), options.l2_cache_bytes);
+  if (!layers.ok()) return layers.status();
   auto engine =
-      Engine::Create(std::move(layers), std::move(pool), options.engine);
-  if (!engine.ok()) return About(files[0], engine.status());
+      Engine::Create(*std::move(layers), std::move(pool), options.engine);
+  if (!engine.ok()) {
+    return absl::Status(engine.status().code(),
+                        absl::StrCat(name, ": ", engine.status().message()));
+  }
   return engine;
 }
 

@@ -33,6 +33,20 @@ struct ChainOptions {
   size_t l2_cache_bytes = 4 << 20;  // of each image
 };
 
+// The images of a chain as layers, for who only looks at them. Nothing is
+// written.
+absl::StatusOr<std::vector<Layer>> OpenLayers(std::vector<ChainFile> files,
+                                              size_t l2_cache_bytes);
+
+// What the disk has at `offset_bytes`: a run of at most `max_bytes`, and the
+// layer that it comes from (layers.size(): none, it reads as zeroes). Blocks.
+struct Place {
+  size_t layer = 0;
+  Extent extent;
+};
+absl::StatusOr<Place> Locate(const std::vector<Layer>& layers,
+                             uint64_t offset_bytes, uint64_t max_bytes);
+
 // files[0] is the active image, its parent follows, and so on.
 absl::StatusOr<std::unique_ptr<Engine>> OpenChain(
     std::vector<ChainFile> files, std::unique_ptr<WorkerPool> pool,
