@@ -338,8 +338,13 @@ class Auditor {
                             fd < candidate.first + candidate.max_count;
       const bool received =
           candidate.received && SameKind(candidate.kind, kind);
-      if (numbered) rule = &candidate;
-      if (rule == nullptr && received) rule = &candidate;
+      // In the part of a range that is not filled, a process's own fds lie.
+      const bool takes_over = rule != nullptr && received &&
+                              rule->max_count > 1 &&
+                              !SameKind(rule->kind, kind);
+      if (numbered || (rule == nullptr && received) || takes_over) {
+        rule = &candidate;
+      }
     }
     std::string problem;
     if (rule == nullptr) {
