@@ -55,8 +55,9 @@ void FakeService::Loop() {
       if (halted) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       continue;
     }
-    if (frozen_) --allowance_;
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (frozen_ && allowance_ == 0) continue;  // since the poll
+    if (frozen_) --allowance_;
     Channel::Received received;
     if (!channel_.Receive(/*wait=*/false, &received).ok()) return;
     if (received == Channel::Received::kFrame) Handle();

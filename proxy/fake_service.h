@@ -49,7 +49,10 @@ class FakeService {
   FakeService& operator=(const FakeService&) = delete;
 
   // While frozen nothing is received, as from a stopped process.
-  void Freeze(bool frozen) { frozen_ = frozen; }
+  void Freeze(bool frozen) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    frozen_ = frozen;
+  }
   // One frame is received while frozen.
   void TakeOne() { ++allowance_; }
   // While mute frames are received and not answered; then all answers come.
