@@ -5,8 +5,8 @@
 
 namespace bulkhead::policy {
 
-inline constexpr const char* kPolicyNames[] = {"image_tool", "lsi53c895a",
-                                               "qemu", "shim"};
+inline constexpr const char* kPolicyNames[] = {"image", "image_tool",
+                                               "lsi53c895a", "qemu", "shim"};
 
 }  // namespace bulkhead::policy
 
