@@ -81,6 +81,16 @@ std::vector<std::string> FieldNames(const pb::Descriptor* type) {
   return names;
 }
 
+// The parser points behind a name that it does not know; people look for the
+// name.
+void PointAtName(const std::string& message,
+                 const std::vector<std::string>& lines, Place* place) {
+  const std::vector<std::string> parts = absl::StrSplit(message, '"');
+  if (parts.size() < 4 || place->line >= static_cast<int>(lines.size())) return;
+  const size_t at = lines[place->line].rfind(parts[3], place->column);
+  if (at != std::string::npos) place->column = static_cast<int>(at);
+}
+
 // For `Message type "bulkhead.VmDevice" has no field named "nvmee".`
 std::string FixForUnknownField(const std::string& message) {
   const std::vector<std::string> parts = absl::StrSplit(message, '"');
@@ -170,6 +180,7 @@ absl::StatusOr<Description> Description::Parse(const std::string& name,
   parser.RecordErrorsTo(&error);
   parser.WriteLocationsTo(&tree);
   if (!parser.ParseFromString(text, &description.spec_)) {
+    PointAtName(error.message, description.lines_, &error.place);
     return UserError{.exit_code = kExitBadConfig,
                      .id = "BH-C100",
                      .where = description.Where(error.place),

@@ -47,10 +47,10 @@ TEST(DescriptionTest, GoodDescriptionIsCompleted) {
 
 TEST(DescriptionTest, UnknownFieldIsNamedWithItsPlaceAndTheNearestOne) {
   EXPECT_EQ(ErrorOf("name: \"x\"\nmachine { memori: \"1GiB\" }\n"),
-            "vm.textproto:2:17: error BH-C100: Message type "
+            "vm.textproto:2:11: error BH-C100: Message type "
             "\"bulkhead.Machine\" has no field named \"memori\".\n"
             "    2 | machine { memori: \"1GiB\" }\n"
-            "      |                 ^\n"
+            "      |           ^\n"
             "  fix: did you mean memory? Machine has: type, accel, memory, "
             "vcpus\n");
 }

@@ -1,0 +1,123 @@
+// Each mistake gets one clear line that names the thing and the remedy, an exit
+// status of its own, and leaves nothing behind.
+
+#include <stdlib.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/own_qemu.h"
+#include "tests/support/process.h"
+
+namespace bulkhead::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class BadInputTest : public ::testing::Test {
+ protected:
+  // Runs `vm` with `arguments`, which must fail with `status`.
+  std::string ErrorOf(std::vector<std::string> arguments, int status) {
+    arguments.insert(arguments.begin(), "launcher/vm");
+    Process vm(arguments);
+    EXPECT_EQ(vm.Wait(Seconds(30)), status) << vm.output();
+    EXPECT_TRUE(vm.Descendants().empty());
+    return vm.output();
+  }
+
+  std::string File(const std::string& name, const std::string& text) {
+    const std::string path = scratch_.path() + "/" + name;
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  std::vector<std::string> WithDisk(const std::string& options) {
+    return {"--accel=tcg", "--device=lsi53c895a,id=a", "--disk=a:0," + options};
+  }
+
+  ScratchDirectory scratch_;
+};
+
+TEST_F(BadInputTest, ImageThatIsMissing) {
+  EXPECT_THAT(ErrorOf(WithDisk("file=/no/such.qcow2"), 64),
+              HasSubstr("error BH-C104: devices[0].lsi53c895a.target[0].disk."
+                        "image: /no/such.qcow2: no such file or directory"));
+}
+
+TEST_F(BadInputTest, FileThatIsNoImage) {
+  const std::string text = File("notes", std::string(4096, 'x'));
+  EXPECT_THAT(ErrorOf(WithDisk("format=qcow2,file=" + text), 64),
+              HasSubstr("BH-C106"));
+  EXPECT_THAT(ErrorOf(WithDisk("file=" + text), 64),
+              HasSubstr("raw is never guessed"));
+  EXPECT_THAT(ErrorOf(WithDisk("file=/tmp"), 64),
+              HasSubstr("is a directory, not an image"));
+  EXPECT_THAT(ErrorOf(WithDisk("readonly=on,format=raw,file=/dev/null"), 64),
+              HasSubstr("is a special file, not an image"));
+}
+
+TEST_F(BadInputTest, ImageThatIsTooSmall) {
+  EXPECT_THAT(ErrorOf(WithDisk("format=raw,file=" + File("tiny", "abc")), 64),
+              HasSubstr("is too small: 3 bytes, and a block has 512"));
+  EXPECT_THAT(
+      ErrorOf(WithDisk("format=qcow2,file=" + File("tiny", "QFI\xfb")), 64),
+      HasSubstr("is too small for a qcow2 image"));
+}
+
+// The image says who its parent is; only the description may.
+TEST_F(BadInputTest, BackingFileThatTheDescriptionDoesNotName) {
+  const std::string folder = scratch_.path();
+  ASSERT_EQ(system(("cd " + folder +
+                    " && qemu-img create -q -f qcow2 base.qcow2 1M && "
+                    "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 "
+                    "over.qcow2")
+                       .c_str()),
+            0);
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  EXPECT_THAT(
+      ErrorOf(WithDisk("format=qcow2,file=" + folder + "/over.qcow2"), 64),
+      HasSubstr("base.qcow2"));
+}
+
+TEST_F(BadInputTest, DescriptionWithAMistake) {
+  const std::string config =
+      File("vm.textproto", "name: \"x\"\ndevices { nvme { } }\n");
+  const std::string error = ErrorOf({"--config=" + config}, 64);
+  EXPECT_THAT(error, HasSubstr("vm.textproto:2:11: error BH-C100"));
+  EXPECT_THAT(error, HasSubstr("VmDevice has: id, slot, boot_index, "));
+  EXPECT_THAT(ErrorOf({"--config=/no/such"}, 64), HasSubstr("cannot read it"));
+}
+
+TEST_F(BadInputTest, FlagWithAMistake) {
+  EXPECT_THAT(ErrorOf({"--dryrun"}, 2), HasSubstr("--dry_run?"));
+  EXPECT_THAT(ErrorOf({"--device=nvme,id=n"}, 2),
+              HasSubstr("unknown device nvme"));
+}
+
+TEST_F(BadInputTest, QemuThatIsMissingOrNone) {
+  EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--qemu=/no/qemu"}, 69),
+              HasSubstr("error BH-Q301: --qemu=/no/qemu: no such file"));
+  EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--qemu=/bin/true"}, 69),
+              HasSubstr("is not a QEMU"));
+}
+
+TEST_F(BadInputTest, QemuThatIsTooOld) {
+  const std::string old =
+      File("qemu", "#!/bin/sh\necho 'QEMU emulator version 7.2.22 (Debian)'\n");
+  ASSERT_EQ(system(("chmod +x " + old).c_str()), 0);
+  EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--qemu=" + old}, 69),
+              HasSubstr("error BH-Q302: QEMU 7.2.22"));
+}
+
+TEST_F(BadInputTest, MoreMemoryThanThereIs) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  EXPECT_THAT(
+      ErrorOf({"--accel=tcg", "--device=lsi53c895a", "--memory=1TiB"}, 69),
+      HasSubstr("error BH-S202: 1TiB of guest RAM do not fit"));
+}
+
+}  // namespace
+}  // namespace bulkhead::testing
