@@ -53,6 +53,9 @@ class MessageStream {
   // recvmsg on `fd` (which does not wait). Valid until the next call.
   Next Receive(int fd, Message* message);
 
+  // Has something been received that Take has not yet given out?
+  bool HasBytes() const { return begin_ != end_; }
+
   // The two halves of Receive, without a socket. Room is where to put bytes;
   // Added takes over `fds`, and is false when the stream is broken.
   absl::Span<uint8_t> Room();

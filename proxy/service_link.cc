@@ -225,18 +225,21 @@ bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
 
 bool ServiceLink::Await(Nanoseconds deadline) {
   while (awaited_count_ > 0) {
-    bool found = HandleOne();
-    const Nanoseconds budget = found || !channel_ ? 0 : spin_.Budget();
-    if (budget != 0) {
+    bool found = false;
+    if (const Nanoseconds budget = spin_.Budget(); budget != 0) {
       const Nanoseconds end = Now() + budget;
-      while (!found && channel_ && Now() < end) found = HandleOne();
+      do {
+        found = HandleOne();
+      } while (!found && channel_ && Now() < end);
       spin_.Ended(found);
     }
     if (!channel_) return false;
     if (awaited_count_ == 0) return true;
-    if (found ? Now() < deadline : Sleep(channel_->fd(), POLLIN, deadline)) {
-      continue;
-    }
+    const bool in_time =
+        found ? Now() < deadline : Sleep(channel_->fd(), POLLIN, deadline);
+    if (!found && in_time) HandleOne();
+    if (!channel_) return false;
+    if (in_time) continue;
     for (Owed& owed : absl::MakeSpan(owed_.data(), owed_count_)) {
       owed.is_awaited = false;
       owed.value = nullptr;

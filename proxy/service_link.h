@@ -36,7 +36,9 @@ struct Deadlines {
   Nanoseconds access = 75'000'000;
   Nanoseconds reset = 500'000'000;
   Nanoseconds handshake = 10'000'000'000;
+  // How long to spin for an answer, and for QEMU's next message.
   Nanoseconds spin = 0;
+  Nanoseconds idle_spin = 0;
 };
 
 struct LinkCounters {

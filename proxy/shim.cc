@@ -1,6 +1,7 @@
 #include "proxy/shim.h"
 
 #include <poll.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <iterator>
@@ -21,6 +22,11 @@ constexpr int kMaxTurnsWithoutWait = 32;
 timespec ToTimespec(Nanoseconds time) {
   return {static_cast<time_t>(time / 1'000'000'000),
           static_cast<long>(time % 1'000'000'000)};
+}
+
+int CpuCount() {
+  cpu_set_t cpus;
+  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
 }
 
 }  // namespace
@@ -51,8 +57,14 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
     settings.deadlines.handshake =
         config.handshake_deadline_ms() * kMillisecond;
   }
-  settings.deadlines.spin =
+  // While QEMU waits for an answer its CPU is free for us. When it does not,
+  // the service, the guest's CPU and QEMU's reader may all want to run, and
+  // would wait for one that spins.
+  const Nanoseconds spin =
       std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
+  const int cpus = CpuCount();
+  settings.deadlines.spin = cpus >= 2 ? spin : 0;
+  settings.deadlines.idle_spin = cpus >= 4 ? spin : 0;
   return settings;
 }
 

@@ -36,7 +36,7 @@ class Shim {
       : control_(control),
         device_(device),
         front_end_(front_end),
-        spin_(settings.deadlines.spin) {}
+        spin_(settings.deadlines.idle_spin) {}
 
   void Run();
 

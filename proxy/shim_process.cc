@@ -79,8 +79,7 @@ int Listen(const std::string& path) {
 
 ShimProcess::ShimProcess(const std::string& program,
                          const std::string& socket_path,
-                         const ShimConfig& config, int ram_fd,
-                         int channel_fd)
+                         const ShimConfig& config, int ram_fd, int channel_fd)
     : socket_path_(socket_path) {
   std::array<int, 2> channel = {dup(channel_fd), -1};
   if (channel_fd < 0) channel = SocketPair();

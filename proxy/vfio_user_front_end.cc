@@ -68,7 +68,8 @@ bool VfioUserFrontEnd::Serve() {
   int served = 0;
   Message message;
   has_more_ = false;
-  while (served < kMessageBudget) {
+  // One recvmsg brings what has come; more of it makes fd() readable again.
+  do {
     switch (stream_.Receive(connection_, &message)) {
       case MessageStream::Next::kNothing:
         return served != 0;
@@ -82,8 +83,8 @@ bool VfioUserFrontEnd::Serve() {
     }
     Disconnect();
     return true;
-  }
-  has_more_ = true;
+  } while (stream_.HasBytes() && served < kMessageBudget);
+  has_more_ = stream_.HasBytes();
   return true;
 }
 
