@@ -83,7 +83,10 @@ class BusImpl final : public Bus, private TaskHost {
     return in_flight_ == 0 && completed_ == nullptr &&
            (paused_ || (yielded_.empty() && waiting_.empty()));
   }
-  void SetPaused(bool paused) override { paused_ = paused; }
+  void SetPaused(bool paused) override {
+    paused_ = paused;
+    if (!paused) pool_.MarkReleased();  // some wait for this alone
+  }
 
   const BusState& state() const override { return *state_; }
   bool LoadState(const BusState& state) override;

@@ -489,6 +489,22 @@ TEST(PauseTest, PausedBusStartsNothingAtTheBackendAndThenGoesOn) {
   EXPECT_EQ(rig.disk().bytes()[0], 0x33);
 }
 
+// What waits for the end of a pause does not wait for another task's buffer.
+TEST(PauseTest, EachPauseEndsForTheTasksThatBeganInIt) {
+  BusRig rig(kBlocks);
+  std::vector<Task*> tasks;
+  for (uint32_t tag = 0; tag < 4; ++tag) {
+    rig.bus().SetPaused(true);
+    tasks.push_back(rig.Start(Write(tag), tag));
+    EXPECT_EQ(tasks.back()->state(), State::kBusy);
+    rig.bus().SetPaused(false);
+    EXPECT_TRUE(rig.bus().HasWork());
+    rig.bus().Poll();
+    EXPECT_EQ(tasks.back()->state(), State::kDataOut) << tag;
+  }
+  for (Task* task : tasks) EXPECT_TRUE(rig.Finish(task, Bytes(512)).good());
+}
+
 // The adapter that advances too far, or twice, or a finished task, moves
 // nothing that is not there.
 TEST(BusTest, AdvanceIsBoundedByTheBuffer) {

@@ -57,6 +57,8 @@ class OperationPool {
   // Whether anything was released since the last TakeReleased.
   bool released() const { return released_; }
   bool TakeReleased() { return std::exchange(released_, false); }
+  // As if something had been: whoever waits tries again.
+  void MarkReleased() { released_ = true; }
 
  private:
   struct Free {
