@@ -78,6 +78,13 @@ void AddMemory(pid_t pid, const char* contestant, Comparison* comparison) {
 
 const Frame& Await(Channel* channel, Frame::BodyCase body) {
   for (;;) {
+    pollfd ready = {.fd = channel->fd(), .events = POLLIN, .revents = 0};
+    if (poll(&ready, 1, 10'000) <= 0) {
+      for (const sandbox::Violation& violation : sandbox::HandleStops()) {
+        fprintf(stderr, "killed by its filter: %s\n", violation.text.c_str());
+      }
+      Die("the service does not answer");
+    }
     Channel::Received received;
     Check(channel->Receive(/*wait=*/true, &received));
     const Frame& frame = channel->incoming();
