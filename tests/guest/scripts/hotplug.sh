@@ -16,7 +16,8 @@ report HOTPLUG phase=gone
 
 # A disk that comes back may have another name.
 for _ in $(seq 300); do
-  back=$(ls /sys/block | grep '^sd' | head -n 1)
+  back=$(cd /sys/block && for name in sd*; do [ -e "$name" ] && echo "$name"; done |
+    head -n 1)
   [ -n "$back" ] && break
   sleep 0.1
 done
