@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,7 +23,6 @@
 #include <cstring>
 #include <fstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "bench/report.h"
@@ -76,14 +76,21 @@ void AddMemory(pid_t pid, const char* contestant, Comparison* comparison) {
   comparison->Add(kAnonymous, contestant, Memory(pid, "Anonymous:"));
 }
 
+// SIGCHLD, as the launcher waits for it (sandbox/violation.h).
+int child_signals = -1;
+
 const Frame& Await(Channel* channel, Frame::BodyCase body) {
   for (;;) {
-    pollfd ready = {.fd = channel->fd(), .events = POLLIN, .revents = 0};
-    if (poll(&ready, 1, 10'000) <= 0) {
+    pollfd ready[] = {{.fd = channel->fd(), .events = POLLIN, .revents = 0},
+                      {.fd = child_signals, .events = POLLIN, .revents = 0}};
+    if (poll(ready, 2, 10'000) <= 0) Die("the service does not answer");
+    if (ready[1].revents != 0) {  // a watched thread waits for us
+      signalfd_siginfo drained[8];
+      if (read(child_signals, drained, sizeof(drained)) < 0) Die("signalfd");
       for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-        fprintf(stderr, "killed by its filter: %s\n", violation.text.c_str());
+        Die("the service was killed for " + violation.text);
       }
-      Die("the service does not answer");
+      continue;
     }
     Channel::Received received;
     Check(channel->Receive(/*wait=*/true, &received));
@@ -157,10 +164,9 @@ void MeasureOurs(const std::string& image, Comparison* comparison) {
   AddMemory(process->pid, kOurs, comparison);
 
   kill(process->pid, SIGKILL);
-  while (waitpid(process->pid, nullptr, WNOHANG) == 0) {
-    sandbox::HandleStops();
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  pollfd ended = {.fd = process->pidfd, .events = POLLIN, .revents = 0};
+  while (poll(&ended, 1, 1) == 0) sandbox::HandleStops();
+  waitpid(process->pid, nullptr, 0);
   close(process->pidfd);
   close(log_fds[0]);
 }
@@ -215,8 +221,12 @@ void MeasurePeer(const std::string& image, const std::string& directory,
 }
 
 int Run(int rounds) {
-  // Exits of watched children wait for HandleStops, not for a signal here.
   signal(SIGPIPE, SIG_IGN);
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, nullptr);
+  child_signals = signalfd(-1, &child, SFD_CLOEXEC);
   testing::ScratchDirectory scratch;
   const std::string image = scratch.path() + "/disk.qcow2";
   if (system(("qemu-img create -q -f qcow2 " + image + " 256M").c_str())) {
