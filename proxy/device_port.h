@@ -40,7 +40,9 @@ struct RegionShape {
 // a longer one is cut. `rest` is not 0.
 constexpr uint32_t PieceBytes(uint64_t offset, size_t rest, bool narrow) {
   uint32_t size_bytes = narrow ? 4 : 8;
-  while (size_bytes > rest || offset % size_bytes != 0) size_bytes /= 2;
+  while (size_bytes > 1 && (size_bytes > rest || offset % size_bytes != 0)) {
+    size_bytes /= 2;
+  }
   return size_bytes;
 }
 
