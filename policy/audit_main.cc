@@ -140,6 +140,8 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace bulkhead::policy
 
+// The JSON library throws for misuse, which would be a bug of ours.
+// NOLINTNEXTLINE(bugprone-exception-escape)
 int main(int argc, char** argv) {
   return bulkhead::policy::Main({argv + 1, argv + argc});
 }

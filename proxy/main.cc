@@ -47,9 +47,11 @@ int Main() {
   if (fcntl(kShimListenerFd, F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
     return Fail("descriptor 5 is not a listening socket");
   }
-  // Large, and made once.
-  RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
-  VfioUserFrontEnd& front_end = *new VfioUserFrontEnd(kShimListenerFd, device);
+  // Large, and made once: they live as long as the process.
+  static RemoteDevice& device =
+      *new RemoteDevice(settings->deadlines, settings->ram);
+  static VfioUserFrontEnd& front_end =
+      *new VfioUserFrontEnd(kShimListenerFd, device);
   Shim shim(*settings, control, device, front_end);
 
   const absl::Status locked = sandbox::LockDown(policy::Shim());

@@ -31,8 +31,11 @@ ShimRig::ShimRig(FakeService::Options options) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   path_.copy(address.sun_path, sizeof address.sun_path - 1);
-  bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address);
-  listen(listener_, 1);
+  if (bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) !=
+          0 ||
+      listen(listener_, 1) != 0) {
+    abort();
+  }
 
   ram_memfd_ = memfd_create("ram", MFD_CLOEXEC);
   [[maybe_unused]] const int sized = ftruncate(ram_memfd_, kRamBytes);

@@ -383,7 +383,7 @@ int VfioUserFrontEnd::HandleWriteMulti(const Message& message) {
   if (count > rest.size() / sizeof(vfio_user::MultiWrite)) return EINVAL;
   for (uint64_t done = 0; done < count; ++done) {
     vfio_user::MultiWrite write;
-    Copy(rest, &write);
+    if (!Copy(rest, &write)) return EINVAL;
     rest.remove_prefix(sizeof write);
     if (write.count > sizeof write.data ||
         !device_.Write(write.region, write.offset, {write.data, write.count})) {

@@ -84,7 +84,8 @@ uint64_t FileOffset(pid_t pid, uint64_t address) {
 std::string ReadString(pid_t thread, uint64_t address) {
   char text[48] = {};
   iovec here = {.iov_base = text, .iov_len = sizeof(text) - 1};
-  iovec there = {.iov_base = reinterpret_cast<void*>(address),
+  // An address in another process is a number here, never followed.
+  iovec there = {.iov_base = reinterpret_cast<void*>(address),  // NOLINT
                  .iov_len = sizeof(text) - 1};
   ssize_t size = process_vm_readv(thread, &here, 1, &there, 1, 0);
   if (size <= 0) {

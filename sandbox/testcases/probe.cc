@@ -222,8 +222,10 @@ int main(int argc, char** argv) {
   // For audits: memory that the real filter and MDWE would never have allowed.
   if (strcmp(argv[2], "wait_rx") == 0 || strcmp(argv[2], "wait_rwx") == 0) {
     const int write = strcmp(argv[2], "wait_rwx") == 0 ? PROT_WRITE : 0;
-    mmap(nullptr, 4096, PROT_READ | PROT_EXEC | write,
-         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mmap(nullptr, 4096, PROT_READ | PROT_EXEC | write,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) {
+      return 1;
+    }
   }
   if (strncmp(argv[2], "wait", 4) == 0) {
     Write("ready\n", 6);

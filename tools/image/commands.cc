@@ -23,7 +23,6 @@ using block::IoStatus;
 using block::Operation;
 using block::qcow2::ChainFile;
 using block::qcow2::Extent;
-using block::qcow2::Layer;
 
 constexpr int kInput = 0;
 constexpr int kOutput = 1;
