@@ -75,19 +75,19 @@ absl::Status ReadExtensions(const std::vector<uint8_t>& bytes, uint64_t at,
                             std::vector<RawFeatureName>* names) {
   while (at + sizeof(RawExtension) <= end) {
     RawExtension extension;
-    memcpy(&extension, &bytes[at], sizeof(extension));
+    memcpy(&extension, bytes.data() + at, sizeof(extension));
     at += sizeof(extension);
     const uint32_t type = extension.type;
     const uint64_t length = extension.length;
     if (type == kExtensionEnd) return absl::OkStatus();
     if (length > end - at) return Invalid("a header extension is too long");
     if (type == kExtensionBackingFormat) {
-      header->backing_format.assign(reinterpret_cast<const char*>(&bytes[at]),
+      header->backing_format.assign(reinterpret_cast<const char*>(bytes.data() + at),
                                     length);
     } else if (type == kExtensionFeatureNames) {
       names->resize(length / sizeof(RawFeatureName));
       if (!names->empty()) {
-        memcpy(names->data(), &bytes[at],
+        memcpy(names->data(), bytes.data() + at,
                names->size() * sizeof(RawFeatureName));
       }
     } else if (type == kExtensionBitmaps) {
@@ -95,7 +95,7 @@ absl::Status ReadExtensions(const std::vector<uint8_t>& bytes, uint64_t at,
         return Invalid("the bitmaps extension has a wrong length");
       }
       RawBitmapsExtension bitmaps;
-      memcpy(&bitmaps, &bytes[at], sizeof(bitmaps));
+      memcpy(&bitmaps, bytes.data() + at, sizeof(bitmaps));
       header->has_bitmaps = true;
       header->bitmaps = bitmaps.nb_bitmaps;
       header->bitmap_directory_bytes = bitmaps.bitmap_directory_size;
