@@ -226,7 +226,11 @@ absl::Status Resources::MakeSocket(int device, const std::string& path) {
                          sizeof(address));
   umask(mask);
   if (bound != 0) return Failed(path);
-  if (listen(listener.get(), 1) != 0) return Failed("listen");
+  if (listen(listener.get(), 1) != 0) {
+    const absl::Status status = Failed("listen");
+    (void)unlink(path.c_str());
+    return status;
+  }
   fds_[{Kind::kListener, device, 0}] = std::move(listener);
   return absl::OkStatus();
 }

@@ -53,6 +53,11 @@ uint64_t Counter(const Statistics& statistics, const std::string& name) {
 
 }  // namespace
 
+void BlockWatchedSignals() {
+  const sigset_t set = WatchedSignals();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
 Supervisor::Supervisor(const Plan& plan, Resources* resources, EventLoop* loop,
                        Output* output, SupervisorOptions options)
     : plan_(plan),
@@ -60,8 +65,8 @@ Supervisor::Supervisor(const Plan& plan, Resources* resources, EventLoop* loop,
       loop_(loop),
       output_(output),
       options_(std::move(options)) {
+  BlockWatchedSignals();
   const sigset_t set = WatchedSignals();
-  sigprocmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
   signals_ = Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) { OnSignals(); });

@@ -42,6 +42,10 @@ struct SupervisorOptions {
   Clock::time_point deadline = Clock::time_point::max();
 };
 
+// Holds back the signals that a Supervisor answers until there is one. To be
+// called before anything is made that has to be taken away again.
+void BlockWatchedSignals();
+
 class Supervisor {
  public:
   Supervisor(const Plan& plan, Resources* resources, EventLoop* loop,

@@ -100,6 +100,7 @@ class Run {
     if (status.ok()) status = resources_.OpenImages(description_, &plan_);
     if (status.ok()) status = resources_.MakeMemories(description_, plan_);
     if (status.ok()) {
+      BlockWatchedSignals();
       status = resources_.MakeSockets(
           plan_, flags_.no_qemu ? Absolute(flags_.runtime_dir) : "");
     }
