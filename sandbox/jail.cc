@@ -315,7 +315,8 @@ class Launch {
     kill(process_.pid, SIGKILL);
     std::vector<Violation> held;
     pollfd gone = {.fd = process_.pidfd, .events = POLLIN, .revents = 0};
-    // Also after a signal: waitpid would swallow a stop that is not handled yet.
+    // Also after a signal: waitpid would swallow a stop that is not handled
+    // yet.
     while (poll(&gone, 1, /*timeout_ms=*/1) <= 0) {
       for (const Violation& violation : HandleStops()) {
         if (violation.pid != process_.pid) held.push_back(violation);

@@ -229,7 +229,9 @@ int main(int argc, char** argv) {
   }
   if (strncmp(argv[2], "wait", 4) == 0) {
     Write("ready\n", 6);
-    pollfd parent = {.fd = 3, .events = POLLIN, .revents = 0};
+    // Until the other end closes, and no earlier where fd 3 is, for a test, a
+    // file that can always be read.
+    pollfd parent = {.fd = 3, .events = 0, .revents = 0};
     ppoll(&parent, 1, nullptr, nullptr);
     return 0;
   }

@@ -82,8 +82,8 @@ absl::Status ReadExtensions(const std::vector<uint8_t>& bytes, uint64_t at,
     if (type == kExtensionEnd) return absl::OkStatus();
     if (length > end - at) return Invalid("a header extension is too long");
     if (type == kExtensionBackingFormat) {
-      header->backing_format.assign(reinterpret_cast<const char*>(bytes.data() + at),
-                                    length);
+      header->backing_format.assign(
+          reinterpret_cast<const char*>(bytes.data() + at), length);
     } else if (type == kExtensionFeatureNames) {
       names->resize(length / sizeof(RawFeatureName));
       if (!names->empty()) {
