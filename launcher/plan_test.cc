@@ -9,8 +9,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "launcher/check.h"
-#include "launcher/policies.h"
 #include "launcher/qemu_args.h"
+#include "policy/registry.h"
 
 namespace bulkhead::launcher {
 namespace {
@@ -39,7 +39,7 @@ Description TwoDevices() {
 PlanInputs Inputs() {
   return {.qemu_tree = "/tree",
           .qemu_program = "/usr/bin/qemu-system-x86_64",
-          .policy = &PolicyOf};
+          .policy = &policy::FindPolicy};
 }
 
 Plan PlanOf(const Description& description) {

@@ -17,7 +17,7 @@
 #include "launcher/error.h"
 #include "launcher/fd.h"
 #include "launcher/memory.h"
-#include "launcher/policies.h"
+#include "policy/registry.h"
 #include "policy/sha256.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
@@ -87,7 +87,7 @@ absl::Status RunTool(const std::string& program,
   absl::StatusOr<Fd> text = MakeOutput("text", 0);
   if (!text.ok()) return text.status();
   sandbox::JailSpec jail;
-  jail.policy = PolicyOf("image_tool");
+  jail.policy = policy::FindPolicy("image_tool");
   jail.program_fd = file.get();
   jail.program_path = program;
   arguments.insert(arguments.begin(), program);

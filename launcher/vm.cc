@@ -19,13 +19,13 @@
 #include "launcher/host.h"
 #include "launcher/output.h"
 #include "launcher/plan.h"
-#include "launcher/policies.h"
 #include "launcher/qemu_args.h"
 #include "launcher/resources.h"
 #include "launcher/runfiles.h"
 #include "launcher/size.h"
 #include "launcher/supervisor.h"
 #include "launcher/verify.h"
+#include "policy/registry.h"
 
 namespace bulkhead::launcher {
 namespace {
@@ -153,7 +153,7 @@ class Run {
 
   absl::Status MakeThePlan() {
     const VmSpec& spec = description_.spec();
-    PlanInputs inputs{.no_qemu = flags_.no_qemu, .policy = &PolicyOf};
+    PlanInputs inputs{.no_qemu = flags_.no_qemu, .policy = &policy::FindPolicy};
     if (!flags_.no_qemu) {
       absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
       if (!qemu.ok()) return qemu.status();

@@ -18,11 +18,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "policy/registry.h"
 #include "policy/audit.h"
-#include "policy/image_tool.h"
-#include "policy/lsi53c895a.h"
-#include "policy/qemu.h"
-#include "policy/shim.h"
 
 namespace bulkhead::policy {
 namespace {
@@ -31,14 +28,6 @@ struct Subject {
   pid_t pid;
   const sandbox::CompiledPolicy* policy;
 };
-
-const sandbox::CompiledPolicy* PolicyNamed(const std::string& name) {
-  for (const sandbox::CompiledPolicy* policy :
-       {&ImageTool(), &Lsi53c895a(), &Qemu(), &Shim()}) {
-    if (name == policy->name) return policy;
-  }
-  return nullptr;
-}
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -56,7 +45,8 @@ std::vector<Subject> ChildrenOf(pid_t launcher) {
     const std::string name =
         ReadFile(absl::StrCat("/proc/", pid, "/cmdline")).c_str();
     const sandbox::CompiledPolicy* policy =
-        absl::StrContains(name, "qemu-system") ? &Qemu() : PolicyNamed(name);
+        absl::StrContains(name, "qemu-system") ? FindPolicy("qemu")
+                                               : FindPolicy(name);
     if (policy != nullptr) subjects.push_back({pid, policy});
   }
   return subjects;
@@ -91,8 +81,8 @@ int Main(const std::vector<std::string>& arguments) {
     }
   }
   std::vector<Subject> subjects;
-  if (pid > 0 && PolicyNamed(name) != nullptr) {
-    subjects.push_back({pid, PolicyNamed(name)});
+  if (pid > 0 && FindPolicy(name) != nullptr) {
+    subjects.push_back({pid, FindPolicy(name)});
   } else if (launcher > 0) {
     subjects = ChildrenOf(launcher);
   }
