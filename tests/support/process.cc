@@ -58,27 +58,29 @@ bool ReadStat(pid_t pid, char* state, pid_t* parent) {
 
 Process::Process(std::vector<std::string> argv, Console console) {
   if (console == Console::kTerminal) {
-    int terminal;
-    pid_ = forkpty(&terminal, nullptr, nullptr, nullptr);
+    pid_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
     if (pid_ == 0) Exec(argv);
-    in_ = out_ = terminal;
+    fcntl(terminal_, F_SETFD, FD_CLOEXEC);
+    streams_[0].fd = terminal_;
   } else {
-    int pipe_fds[2];
-    if (pipe2(pipe_fds, O_CLOEXEC) != 0) abort();
+    int output[2];
+    int errors[2];
+    if (pipe2(output, O_CLOEXEC) != 0 || pipe2(errors, O_CLOEXEC) != 0) abort();
     pid_ = fork();
     if (pid_ == 0) {
       setpgid(0, 0);
       const int null = open("/dev/null", O_RDONLY);
       dup2(null, 0);
-      dup2(pipe_fds[1], 1);
-      dup2(pipe_fds[1], 2);
+      dup2(output[1], 1);
+      dup2(errors[1], 2);
       Exec(argv);
     }
-    close(pipe_fds[1]);
-    out_ = pipe_fds[0];
+    close(output[1]);
+    close(errors[1]);
+    streams_[0].fd = output[0];
+    streams_[1].fd = errors[0];
   }
   if (pid_ < 0) abort();
-  fcntl(out_, F_SETFD, FD_CLOEXEC);
 }
 
 Process::~Process() {
@@ -89,32 +91,42 @@ Process::~Process() {
   CloseTerminal();
 }
 
-bool Process::ReadSome(Seconds timeout) {
-  if (ended_) return false;
-  pollfd ready = {.fd = out_, .events = POLLIN, .revents = 0};
-  if (poll(&ready, 1, static_cast<int>(timeout.count() * 1000) + 1) <= 0) {
-    return false;
-  }
+void Process::ReadStream(Stream& stream) {
   char buffer[16384];
-  const ssize_t got = read(out_, buffer, sizeof(buffer));
-  if (got <= 0) {  // EIO is a terminal's way of ending
-    ended_ = true;
+  const ssize_t got = read(stream.fd, buffer, sizeof(buffer));
+  if (got > 0) {
+    stream.text.append(buffer, got);
+    return;
+  }
+  close(stream.fd);  // EIO is a terminal's way of ending
+  stream.fd = -1;
+}
+
+bool Process::ReadSome(Seconds timeout) {
+  if (ended()) return false;
+  pollfd ready[2] = {{.fd = streams_[0].fd, .events = POLLIN, .revents = 0},
+                     {.fd = streams_[1].fd, .events = POLLIN, .revents = 0}};
+  if (poll(ready, 2, static_cast<int>(timeout.count() * 1000) + 1) <= 0) {
     return false;
   }
-  output_.append(buffer, got);
+  for (int i = 0; i < 2; ++i) {
+    if (ready[i].revents != 0) ReadStream(streams_[i]);
+  }
   return true;
 }
 
 bool Process::WaitFor(const std::string& text, Seconds timeout) {
   const Clock::time_point end = After(timeout);
   for (;;) {
-    const size_t found = output_.find(text, matched_);
-    if (found != std::string::npos) {
-      last_match_ = output_.substr(matched_, found + text.size() - matched_);
-      matched_ = found + text.size();
+    for (Stream& stream : streams_) {
+      const size_t found = stream.text.find(text, stream.matched);
+      if (found == std::string::npos) continue;
+      const size_t past = found + text.size();
+      last_match_ = stream.text.substr(stream.matched, past - stream.matched);
+      stream.matched = past;
       return true;
     }
-    if (!ReadSome(Left(end)) && (ended_ || Left(end).count() <= 0)) {
+    if (!ReadSome(Left(end)) && (ended() || Left(end).count() <= 0)) {
       return false;
     }
   }
@@ -122,11 +134,11 @@ bool Process::WaitFor(const std::string& text, Seconds timeout) {
 
 void Process::Drain(Seconds duration) {
   const Clock::time_point end = After(duration);
-  while (!ended_ && Left(end).count() > 0) ReadSome(Left(end));
+  while (!ended() && Left(end).count() > 0) ReadSome(Left(end));
 }
 
 void Process::Type(const std::string& text) {
-  if (write(in_, text.data(), text.size()) < 0) perror("terminal");
+  if (write(terminal_, text.data(), text.size()) < 0) perror("terminal");
 }
 
 void Process::Signal(int signal) {
@@ -134,9 +146,11 @@ void Process::Signal(int signal) {
 }
 
 void Process::CloseTerminal() {
-  if (out_ >= 0) close(out_);
-  in_ = out_ = -1;
-  ended_ = true;
+  for (Stream& stream : streams_) {
+    if (stream.fd >= 0) close(stream.fd);
+    stream.fd = -1;
+  }
+  terminal_ = -1;
 }
 
 bool Process::running() {
@@ -152,7 +166,7 @@ bool Process::running() {
 int Process::Wait(Seconds timeout) {
   const Clock::time_point end = After(timeout);
   while (running() && Left(end).count() > 0) {
-    if (ended_) {
+    if (ended()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     } else {
       ReadSome(std::min(Left(end), Seconds(0.05)));

@@ -20,7 +20,7 @@ using Seconds = std::chrono::duration<double>;
 class Process {
  public:
   enum class Console {
-    kPipes,     // standard input is empty, output goes to a pipe
+    kPipes,     // standard input is empty, output and errors go to a pipe each
     kTerminal,  // all three are a pseudo terminal, the controlling one
   };
 
@@ -32,7 +32,9 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  // Reads output until `text` appears after the last match.
+  // Reads output until `text` appears in one of the streams, after the last
+  // match in that stream. What the program prints as an error can so never
+  // stand in the middle of a line of its output.
   bool WaitFor(const std::string& text, Seconds timeout);
   // Reads output for a while, or until the end of it.
   void Drain(Seconds duration);
@@ -48,8 +50,8 @@ class Process {
 
   pid_t pid() const { return pid_; }
   bool running();
-  // Everything printed until now.
-  const std::string& output() const { return output_; }
+  // Everything printed until now, errors last.
+  std::string output() const { return streams_[0].text + streams_[1].text; }
   // What came between the last two matches of WaitFor, match included.
   const std::string& last_match() const { return last_match_; }
 
@@ -57,16 +59,22 @@ class Process {
   std::vector<pid_t> Descendants() const;
 
  private:
+  struct Stream {
+    int fd = -1;  // -1: ended
+    std::string text;
+    size_t matched = 0;
+  };
+
+  bool ended() const { return streams_[0].fd < 0 && streams_[1].fd < 0; }
+  // False when nothing came in time, or all has ended.
   bool ReadSome(Seconds timeout);
+  static void ReadStream(Stream& stream);
 
   pid_t pid_ = -1;
-  int in_ = -1;
-  int out_ = -1;
-  bool ended_ = false;  // of the output
+  int terminal_ = -1;
+  Stream streams_[2];  // output, errors; on a terminal the first is both
   int status_ = -1;
   bool reaped_ = false;
-  std::string output_;
-  size_t matched_ = 0;
   std::string last_match_;
 };
 
