@@ -70,7 +70,7 @@ PlannedProcess PlanShim(const Plan& plan, int device,
                          .outside_id = kFirstOutsideId + 2 + 2 * device};
   process.fds.push_back({proxy::kShimChannelFd, {Kind::kChannelShim, device}});
   process.fds.push_back({proxy::kShimControlFd, {Kind::kControl, device}});
-  process.fds.push_back({proxy::kShimListenerFd, {Kind::kListener, device}});
+  process.fds.push_back({proxy::kShimQemuFd, {Kind::kListener, device}});
   return process;
 }
 

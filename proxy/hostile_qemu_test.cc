@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "proxy/shim_rig.h"
+#include "proxy/vfio_user_front_end.h"
 
 namespace bulkhead::proxy {
 namespace {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <climits>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "policy/shim.h"
 #include "proto/channel.h"
+#include "proxy/mpqemu_front_end.h"
 #include "proxy/remote_device.h"
 #include "proxy/shim.h"
 #include "proxy/shim_fds.h"
@@ -37,6 +39,19 @@ int Fail(absl::string_view what) {
   return EXIT_FAILURE;
 }
 
+// Large, and made once: it lives as long as the process.
+FrontEnd& MakeFrontEnd(QemuProtocol protocol, DevicePort& device) {
+  int listening = 1;
+  socklen_t size = sizeof listening;
+  getsockopt(kShimQemuFd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
+  const QemuSocket kind =
+      listening != 0 ? QemuSocket::kListening : QemuSocket::kConnected;
+  if (protocol == MPQEMU_PROTOCOL) {
+    return *new MpqemuFrontEnd(kShimQemuFd, kind, device);
+  }
+  return *new VfioUserFrontEnd(kShimQemuFd, device);
+}
+
 int Main() {
   ReserveHeap();
   Channel control(kShimControlFd);
@@ -44,14 +59,11 @@ int Main() {
   if (!settings.ok()) return Fail(settings.status().message());
 
   // Nothing that this loop asks of the kernel may wait, other than its poll.
-  if (fcntl(kShimListenerFd, F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
-    return Fail("descriptor 5 is not a listening socket");
+  if (fcntl(kShimQemuFd, F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
+    return Fail("descriptor 5 is no socket");
   }
-  // Large, and made once: they live as long as the process.
-  static RemoteDevice& device =
-      *new RemoteDevice(settings->deadlines, settings->ram);
-  static VfioUserFrontEnd& front_end =
-      *new VfioUserFrontEnd(kShimListenerFd, device);
+  RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
+  FrontEnd& front_end = MakeFrontEnd(settings->protocol, device);
   Shim shim(*settings, control, device, front_end);
 
   const absl::Status locked = sandbox::LockDown(policy::Shim());

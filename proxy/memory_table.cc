@@ -21,6 +21,9 @@ bool MemoryTable::Replace(uint64_t address, uint64_t last,
       first, end,
       [last](const MemoryRange& range) { return range.address <= last; });
   if (first == behind && inserted == nullptr) return false;
+  if (inserted != nullptr && behind - first == 1 && *first == *inserted) {
+    return true;
+  }
 
   std::array<MemoryRange, 3> come;
   size_t come_count = 0;

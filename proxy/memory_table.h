@@ -39,7 +39,8 @@ class MemoryTable {
   // Told of every range that goes (mapped false) and comes, in that order.
   using Change = absl::FunctionRef<void(const MemoryRange&, bool mapped)>;
 
-  // Enters a range in place of whatever it overlaps.
+  // Enters a range in place of whatever it overlaps. One that is there already
+  // stays as it is: nobody is told.
   bool Insert(const MemoryRange& range, Change change);
   // Removes [address, address + size_bytes), cutting ranges that reach beyond.
   // False also when nothing of it was mapped.

@@ -57,6 +57,7 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
     settings.deadlines.handshake =
         config.handshake_deadline_ms() * kMillisecond;
   }
+  settings.protocol = config.protocol();
   // While QEMU waits for an answer its CPU is free for us. When it does not,
   // the service, the guest's CPU and QEMU's reader may all want to run, and
   // would wait for one that spins.

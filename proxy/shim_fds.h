@@ -19,9 +19,9 @@ inline constexpr int kShimChannelFd = 3;
 // SOCK_SEQPACKET to the launcher: Configure, ReplaceChannel, statistics.
 inline constexpr int kShimControlFd = 4;
 
-// A bound and listening unix SOCK_STREAM socket: QEMU's vfio-user-pci connects
-// to it, once at a time.
-inline constexpr int kShimListenerFd = 5;
+// A unix SOCK_STREAM socket: bound and listening, QEMU connects to it, once at
+// a time; or, for x-pci-proxy-dev, one whose other end QEMU holds.
+inline constexpr int kShimQemuFd = 5;
 
 inline constexpr int kFirstReceivedFd = 6;
 

@@ -54,7 +54,7 @@ int Listen(const std::string& path) {
   const std::array<std::pair<int, int>, 3> fds = {
       {{fcntl(channel, F_DUPFD, kOutOfTheWay), kShimChannelFd},
        {fcntl(control, F_DUPFD, kOutOfTheWay), kShimControlFd},
-       {fcntl(listener, F_DUPFD, kOutOfTheWay), kShimListenerFd}}};
+       {fcntl(listener, F_DUPFD, kOutOfTheWay), kShimQemuFd}}};
   dup3(program, sandbox::kProgramFd, O_CLOEXEC);
   for (const auto& [from, to] : fds) dup2(from, to);
   close_range(kFirstReceivedFd, sandbox::kProgramFd - 1, 0);

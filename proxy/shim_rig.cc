@@ -12,6 +12,9 @@
 #include <array>
 #include <utility>
 
+#include "proxy/mpqemu_front_end.h"
+#include "proxy/vfio_user_front_end.h"
+
 namespace bulkhead::proxy {
 namespace {
 
@@ -23,7 +26,7 @@ std::pair<int, int> ChannelPair() {
 
 }  // namespace
 
-ShimRig::ShimRig(FakeService::Options options) {
+ShimRig::ShimRig(FakeService::Options options, QemuProtocol protocol) {
   char name[] = "/tmp/shimXXXXXX";
   directory_ = mkdtemp(name);
   path_ = directory_ + "/vfio-user.sock";
@@ -52,6 +55,7 @@ ShimRig::ShimRig(FakeService::Options options) {
   config->set_ram_inode(status.st_ino);
   config->set_ram_bytes(kRamBytes);
   config->set_handshake_deadline_ms(300);
+  config->set_protocol(protocol);
   control_->Send().IgnoreError();
   const ShimSettings settings = ReceiveSettings(*shim_control_).value();
   WaitForControl(Frame::kHello);
@@ -59,7 +63,17 @@ ShimRig::ShimRig(FakeService::Options options) {
   const auto [shim_end, service_end] = ChannelPair();
   service_ = std::make_unique<FakeService>(service_end, std::move(options));
   device_ = std::make_unique<RemoteDevice>(settings.deadlines, settings.ram);
-  front_end_ = std::make_unique<VfioUserFrontEnd>(listener_, *device_);
+  if (settings.protocol == MPQEMU_PROTOCOL) {
+    std::array<int, 2> ends;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+      abort();
+    }
+    front_end_ = std::make_unique<MpqemuFrontEnd>(
+        ends[0], QemuSocket::kConnected, *device_);
+    mpqemu_ = std::make_unique<MpqemuClient>(ends[1]);
+  } else {
+    front_end_ = std::make_unique<VfioUserFrontEnd>(listener_, *device_);
+  }
   shim_ =
       std::make_unique<Shim>(settings, *shim_control_, *device_, *front_end_);
   device_->Connect(shim_end);

@@ -11,10 +11,11 @@
 #include <thread>
 
 #include "proxy/fake_service.h"
+#include "proxy/front_end.h"
+#include "proxy/mpqemu_client.h"
 #include "proxy/remote_device.h"
 #include "proxy/shim.h"
 #include "proxy/vfio_user_client.h"
-#include "proxy/vfio_user_front_end.h"
 
 namespace bulkhead::proxy {
 
@@ -23,13 +24,16 @@ inline constexpr uint64_t kRamBytes = 16 << 20;
 class ShimRig {
  public:
   ShimRig() : ShimRig(FakeService::Options()) {}
-  explicit ShimRig(FakeService::Options options);
+  explicit ShimRig(FakeService::Options options,
+                   QemuProtocol protocol = VFIO_USER_PROTOCOL);
   ~ShimRig();
 
   // A QEMU that has negotiated.
   std::unique_ptr<VfioUserClient> Attach();
   // A QEMU that has only connected.
   std::unique_ptr<VfioUserClient> Connect();
+  // MPQEMU_PROTOCOL: the QEMU that holds the other end.
+  MpqemuClient& mpqemu() { return *mpqemu_; }
 
   FakeService& service() { return *service_; }
   void KillService() { service_.reset(); }
@@ -51,7 +55,8 @@ class ShimRig {
   std::unique_ptr<Channel> shim_control_;
   std::unique_ptr<FakeService> service_;
   std::unique_ptr<RemoteDevice> device_;
-  std::unique_ptr<VfioUserFrontEnd> front_end_;
+  std::unique_ptr<FrontEnd> front_end_;
+  std::unique_ptr<MpqemuClient> mpqemu_;
   std::unique_ptr<Shim> shim_;
   std::thread thread_;
 };

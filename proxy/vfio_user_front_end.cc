@@ -1,10 +1,7 @@
 #include "proxy/vfio_user_front_end.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <string_view>
 
@@ -14,26 +11,11 @@ namespace {
 using vfio_user::Command;
 using vfio_user::Header;
 
-// How long QEMU may leave a reply untaken. Its reader is a thread of its own,
-// so only a stopped QEMU or one that was taken over does.
-constexpr timespec kReplyPatience = {1, 0};
-
-// Messages in one Serve: so many, then the rest of the world is looked at.
-constexpr int kMessageBudget = 64;
-
 constexpr char kCapabilities[] =
     R"({"capabilities":{"max_msg_fds":16,"max_data_xfer_size":65536,)"
     R"("max_dma_maps":4096,"pgsizes":4096)";
 constexpr std::string_view kWriteMultiple = R"("write_multiple")";
 static_assert(kMaxMessageFds == 16 && kMaxTransferBytes == 65536);
-
-// Copies a structure off the front of a payload; false: it is too short.
-template <typename T>
-bool Copy(absl::Span<const uint8_t> payload, T* out) {
-  if (payload.size() < sizeof(T)) return false;
-  memcpy(out, payload.data(), sizeof(T));
-  return true;
-}
 
 bool KindOf(uint32_t irq_index, InterruptKind* kind) {
   switch (irq_index) {
@@ -51,61 +33,11 @@ bool KindOf(uint32_t irq_index, InterruptKind* kind) {
   }
 }
 
-int TakeFd(Message& message, size_t index) {
-  if (index >= message.fds.size()) return -1;
-  const int fd = message.fds[index];
-  message.fds[index] = -1;
-  return fd;
-}
-
 }  // namespace
-
-bool VfioUserFrontEnd::Serve() {
-  if (!connected()) {
-    Accept();
-    return connected();
-  }
-  int served = 0;
-  Message message;
-  has_more_ = false;
-  // One recvmsg brings what has come; more of it makes fd() readable again.
-  do {
-    switch (stream_.Receive(connection_, &message)) {
-      case MessageStream::Next::kNothing:
-        return served != 0;
-      case MessageStream::Next::kMessage:
-        ++served;
-        if (Handle(message) && SendReply()) continue;
-        break;
-      case MessageStream::Next::kClosed:
-      case MessageStream::Next::kBroken:
-        break;
-    }
-    Disconnect();
-    return true;
-  } while (stream_.HasBytes() && served < kMessageBudget);
-  has_more_ = stream_.HasBytes();
-  return true;
-}
-
-void VfioUserFrontEnd::Accept() {
-  connection_ =
-      accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  version_agreed_ = false;
-}
-
-void VfioUserFrontEnd::Disconnect() {
-  if (!connected()) return;
-  close(connection_);
-  connection_ = -1;
-  stream_.Clear();
-  device_.Detach();
-}
 
 bool VfioUserFrontEnd::Handle(Message& message) {
   const Header& header = message.header;
   reply_bytes_ = sizeof(Header);
-  reply_fd_ = -1;
   // This side asks nothing, so a reply answers nothing.
   if ((header.flags & vfio_user::kTypeMask) != vfio_user::kTypeCommand) {
     return false;
@@ -166,7 +98,7 @@ int VfioUserFrontEnd::Dispatch(Message& message) {
 
 int VfioUserFrontEnd::HandleVersion(const Message& message) {
   vfio_user::Version version;
-  if (!Copy(message.payload, &version) || version_agreed_) return EINVAL;
+  if (!message.Copy(&version) || version_agreed_) return EINVAL;
   if (version.major != 0) return ENOTSUP;
   if (!device_.Available()) return ENODEV;
   version_agreed_ = true;
@@ -190,7 +122,7 @@ int VfioUserFrontEnd::HandleVersion(const Message& message) {
 
 int VfioUserFrontEnd::HandleDmaMap(const Message& message) {
   vfio_user::DmaMap map;
-  if (!Copy(message.payload, &map) || message.fds.size() > 1) return EINVAL;
+  if (!message.Copy(&map) || message.fds.size() > 1) return EINVAL;
   const int fd = message.fds.empty() ? -1 : message.fds[0];
   return device_.Map(map.address, map.size_bytes, map.offset,
                      (map.flags & vfio_user::kDmaReadable) != 0,
@@ -201,7 +133,7 @@ int VfioUserFrontEnd::HandleDmaMap(const Message& message) {
 
 int VfioUserFrontEnd::HandleDmaUnmap(const Message& message) {
   vfio_user::DmaUnmap unmap;
-  if (!Copy(message.payload, &unmap)) return EINVAL;
+  if (!message.Copy(&unmap)) return EINVAL;
   if ((unmap.flags & vfio_user::kDmaUnmapAll) != 0) {
     device_.UnmapAll();
   } else if (!device_.Unmap(unmap.address, unmap.size_bytes)) {
@@ -213,7 +145,7 @@ int VfioUserFrontEnd::HandleDmaUnmap(const Message& message) {
 
 int VfioUserFrontEnd::HandleGetInfo(const Message& message) {
   vfio_user::DeviceInfo info;
-  if (!Copy(message.payload, &info) || info.argsz < sizeof info) return EINVAL;
+  if (!message.Copy(&info) || info.argsz < sizeof info) return EINVAL;
   AppendReply(vfio_user::DeviceInfo{
       .argsz = sizeof info,
       .flags = vfio_user::kDeviceCanReset | vfio_user::kDeviceIsPci,
@@ -227,7 +159,7 @@ int VfioUserFrontEnd::HandleGetInfo(const Message& message) {
 // asks again.
 int VfioUserFrontEnd::HandleGetRegionInfo(const Message& message) {
   vfio_user::RegionInfo info;
-  if (!Copy(message.payload, &info) || info.argsz < sizeof info ||
+  if (!message.Copy(&info) || info.argsz < sizeof info ||
       info.index >= vfio_user::kRegionCount) {
     return EINVAL;
   }
@@ -263,7 +195,7 @@ int VfioUserFrontEnd::HandleGetRegionInfo(const Message& message) {
 
 int VfioUserFrontEnd::HandleGetIrqInfo(const Message& message) {
   vfio_user::IrqInfo info;
-  if (!Copy(message.payload, &info) || info.argsz < sizeof info ||
+  if (!message.Copy(&info) || info.argsz < sizeof info ||
       info.index >= vfio_user::kIrqCount) {
     return EINVAL;
   }
@@ -285,7 +217,7 @@ int VfioUserFrontEnd::HandleGetIrqInfo(const Message& message) {
 // that the index has. Count 0 with DATA_NONE and TRIGGER disables the index.
 int VfioUserFrontEnd::HandleSetIrqs(Message& message) {
   vfio_user::SetIrqs set;
-  if (!Copy(message.payload, &set) || set.index >= vfio_user::kIrqCount) {
+  if (!message.Copy(&set) || set.index >= vfio_user::kIrqCount) {
     return EINVAL;
   }
   const uint32_t data = set.flags & vfio_user::kSetDataMask;
@@ -344,7 +276,7 @@ int VfioUserFrontEnd::SetIntx(const vfio_user::SetIrqs& set, bool act,
   const bool unmask = (set.flags & vfio_user::kSetUnmask) != 0;
   if ((set.flags & vfio_user::kSetDataEventfd) != 0) {
     if (!unmask) return ENOTTY;
-    device_.SetIntxUnmaskFd(TakeFd(message, 0));
+    device_.SetIntxUnmaskFd(message.TakeFd(0));
     return 0;
   }
   if (act) device_.MaskIntx(!unmask);
@@ -353,7 +285,7 @@ int VfioUserFrontEnd::SetIntx(const vfio_user::SetIrqs& set, bool act,
 
 int VfioUserFrontEnd::HandleRegionRead(const Message& message) {
   vfio_user::RegionAccess access;
-  if (!Copy(message.payload, &access) || access.count > kMaxTransferBytes) {
+  if (!message.Copy(&access) || access.count > kMaxTransferBytes) {
     return EINVAL;
   }
   AppendReply(access);
@@ -365,7 +297,7 @@ int VfioUserFrontEnd::HandleRegionRead(const Message& message) {
 
 int VfioUserFrontEnd::HandleRegionWrite(const Message& message) {
   vfio_user::RegionAccess access;
-  if (!Copy(message.payload, &access) ||
+  if (!message.Copy(&access) ||
       message.payload.size() - sizeof access < access.count) {
     return EINVAL;
   }
@@ -378,12 +310,12 @@ int VfioUserFrontEnd::HandleRegionWrite(const Message& message) {
 
 int VfioUserFrontEnd::HandleWriteMulti(const Message& message) {
   uint64_t count;
-  if (!Copy(message.payload, &count)) return EINVAL;
+  if (!message.Copy(&count)) return EINVAL;
   absl::Span<const uint8_t> rest = message.payload.subspan(sizeof count);
   if (count > rest.size() / sizeof(vfio_user::MultiWrite)) return EINVAL;
   for (uint64_t done = 0; done < count; ++done) {
     vfio_user::MultiWrite write;
-    if (!Copy(rest, &write)) return EINVAL;
+    if (!CopyFront(rest, &write)) return EINVAL;
     rest.remove_prefix(sizeof write);
     if (write.count > sizeof write.data ||
         !device_.Write(write.region, write.offset, {write.data, write.count})) {
@@ -392,44 +324,6 @@ int VfioUserFrontEnd::HandleWriteMulti(const Message& message) {
   }
   AppendReply(count);
   return 0;
-}
-
-template <typename T>
-void VfioUserFrontEnd::AppendReply(const T& part) {
-  memcpy(&reply_[reply_bytes_], &part, sizeof part);
-  reply_bytes_ += sizeof part;
-}
-
-bool VfioUserFrontEnd::SendReply() {
-  absl::Span<const uint8_t> rest = reply();
-  while (!rest.empty()) {
-    iovec bytes = {const_cast<uint8_t*>(rest.data()), rest.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
-    msghdr message = {};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    if (reply_fd_ >= 0) {
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
-      cmsghdr* header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      memcpy(CMSG_DATA(header), &reply_fd_, sizeof(int));
-    }
-    const ssize_t sent =
-        sendmsg(connection_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent > 0) {
-      rest.remove_prefix(static_cast<size_t>(sent));
-      reply_fd_ = -1;
-      continue;
-    }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) return false;
-    pollfd room = {connection_, POLLOUT, 0};
-    if (ppoll(&room, 1, &kReplyPatience, nullptr) == 0) return false;
-  }
-  return true;
 }
 
 }  // namespace bulkhead::proxy

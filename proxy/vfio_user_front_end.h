@@ -15,37 +15,36 @@
 #ifndef BULKHEAD_PROXY_VFIO_USER_FRONT_END_H_
 #define BULKHEAD_PROXY_VFIO_USER_FRONT_END_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "proxy/device_port.h"
-#include "proxy/front_end.h"
-#include "proxy/message_stream.h"
+#include "proxy/stream_front_end.h"
 #include "proxy/vfio_user.h"
 
 namespace bulkhead::proxy {
 
-class VfioUserFrontEnd : public FrontEnd {
+// The most data that one region access may carry (max_data_xfer_size).
+inline constexpr uint32_t kMaxTransferBytes = 64 * 1024;
+
+struct VfioUserWire {
+  using Header = vfio_user::Header;
+  static constexpr size_t kMaxMessageBytes =
+      sizeof(Header) + sizeof(vfio_user::RegionAccess) + kMaxTransferBytes;
+  static uint64_t PayloadBytes(const Header& header) {
+    return uint64_t{header.size_bytes} - sizeof(Header);
+  }
+};
+
+class VfioUserFrontEnd : public StreamFrontEnd<VfioUserWire> {
  public:
   // `listener` is a listening unix stream socket; both outlive this object.
   VfioUserFrontEnd(int listener, DevicePort& device)
-      : listener_(listener), device_(device) {}
-  ~VfioUserFrontEnd() override { Disconnect(); }
-
-  int fd() const override { return connected() ? connection_ : listener_; }
-  bool connected() const override { return connection_ >= 0; }
-  bool Serve() override;
-  bool HasMore() const override { return has_more_; }
-
-  // Handles one message: what Serve does with each. Leaves the reply, if one is
-  // due, in reply(); false when the connection must end. Public for tests.
-  bool Handle(Message& message);
-  absl::Span<const uint8_t> reply() const {
-    return {reply_.data(), reply_bytes_};
-  }
+      : StreamFrontEnd(listener, QemuSocket::kListening, device) {}
 
  private:
+  bool Handle(Message& message) override;
+  void OnConnected() override { version_agreed_ = false; }
   // Each handler checks the payload, acts, appends the reply's payload and
   // returns 0 or an errno.
   int Dispatch(Message& message);
@@ -61,21 +60,7 @@ class VfioUserFrontEnd : public FrontEnd {
   int HandleRegionWrite(const Message& message);
   int HandleWriteMulti(const Message& message);
 
-  template <typename T>
-  void AppendReply(const T& part);
-  bool SendReply();
-  void Accept();
-  void Disconnect();
-
-  const int listener_;
-  DevicePort& device_;
-  int connection_ = -1;
   bool version_agreed_ = false;
-  bool has_more_ = false;
-  MessageStream stream_;
-  std::array<uint8_t, kMaxMessageBytes> reply_;
-  size_t reply_bytes_ = 0;
-  int reply_fd_ = -1;  // rides on the reply; the device's
 };
 
 }  // namespace bulkhead::proxy

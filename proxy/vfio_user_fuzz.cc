@@ -19,6 +19,9 @@
 namespace bulkhead::proxy {
 namespace {
 
+using Stream = MessageStream<VfioUserWire>;
+using Message = Stream::Message;
+
 class World {
  public:
   World() {
@@ -69,13 +72,13 @@ void CheckReply(const Message& message, absl::Span<const uint8_t> reply) {
 void FuzzOne(absl::Span<const uint8_t> input) {
   static World& world = *new World;
   auto front_end = std::make_unique<VfioUserFrontEnd>(-1, world.device());
-  auto stream = std::make_unique<MessageStream>();
+  auto stream = std::make_unique<Stream>();
   // Most inputs should get past the first message.
   Message version = {};
   const std::array<uint8_t, 4> zero = {};
   version.header.command = static_cast<uint16_t>(vfio_user::Command::kVersion);
   version.payload = zero;
-  front_end->Handle(version);
+  front_end->HandleMessage(version);
 
   while (input.size() >= 2) {
     const size_t fd_count = input[0] & 3;
@@ -90,14 +93,14 @@ void FuzzOne(absl::Span<const uint8_t> input) {
     }
     if (!stream->Added(length, {fds.data(), fd_count})) break;
     Message message;
-    MessageStream::Next next;
-    while ((next = stream->Take(&message)) == MessageStream::Next::kMessage) {
-      if (!front_end->Handle(message)) break;
+    Stream::Next next;
+    while ((next = stream->Take(&message)) == Stream::Next::kMessage) {
+      if (!front_end->HandleMessage(message)) break;
       CheckReply(message, front_end->reply());
       world.device().PollService();
       world.device().Settle();
     }
-    if (next != MessageStream::Next::kNothing) break;
+    if (next != Stream::Next::kNothing) break;
   }
   world.device().Detach();
 }
