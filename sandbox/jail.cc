@@ -158,7 +158,9 @@ class Launch {
     }
     socket_ = pair[0];
     // libcap-ng looks at /proc once and remembers what capabilities there are.
-    capng_get_caps_process();
+    if (capng_get_caps_process() != 0) {
+      return absl::InternalError("sandbox: cannot read own capabilities");
+    }
 
     clone_args args = {};
     args.flags = spec_.policy->clone_flags | CLONE_PIDFD;
