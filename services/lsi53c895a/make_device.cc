@@ -1,11 +1,10 @@
 #include "services/lsi53c895a/make_device.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "proto/service_config.pb.h"
-#include "services/block/open.h"
+#include "services/block/open_backends.h"
 #include "services/lsi53c895a/controller.h"
 #include "services/scsi/bus.h"
 #include "services/scsi/unit_config.h"
@@ -18,20 +17,15 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const ServiceConfig& config,
     return absl::InvalidArgumentError(
         "the configuration is not one of an lsi53c895a");
   }
-  std::vector<std::unique_ptr<block::Backend>> backends;
-  for (const BackendConfig& backend : config.backends()) {
-    auto opened = block::Open(backend, block::OpenOptions());
-    if (!opened.ok()) return opened.status();
-    if ((*opened)->event_fd() >= 0) context.Watch((*opened)->event_fd());
-    backends.push_back(*std::move(opened));
-  }
+  auto backends = block::OpenBackends(config, context);
+  if (!backends.ok()) return backends.status();
   auto units = scsi::UnitsFromConfig(config.device_id(),
-                                     config.lsi53c895a().units(), backends);
+                                     config.lsi53c895a().units(), *backends);
   if (!units.ok()) return units.status();
   auto bus = scsi::MakeBus(*units);
   if (!bus.ok()) return bus.status();
   return std::make_unique<Controller>(context, *std::move(bus),
-                                      std::move(backends));
+                                      *std::move(backends));
 }
 
 }  // namespace bulkhead::lsi53c895a

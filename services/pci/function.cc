@@ -229,7 +229,10 @@ void Function::Describe(DeviceDescription* description) const {
 
 uint64_t Function::ReadRegion(uint32_t region, uint64_t offset,
                               unsigned size_bytes) {
-  if (region == kConfigRegion) return config_.Read(offset, size_bytes);
+  if (region == kConfigRegion) {
+    OnConfigRead(offset, size_bytes);
+    return config_.Read(offset, size_bytes);
+  }
   if (region >= layout_.bars.size() || !Decodes(region)) {
     return AllOnes(size_bytes);
   }

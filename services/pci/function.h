@@ -114,6 +114,9 @@ class Function : public Device {
   virtual void WriteBar(unsigned bar, uint64_t offset, unsigned size_bytes,
                         uint64_t value) = 0;
   virtual void ResetDevice() = 0;
+  // A guest is about to read configuration space: registers that are made when
+  // they are looked at.
+  virtual void OnConfigRead(uint64_t /*offset*/, unsigned /*size_bytes*/) {}
   // A guest has written configuration space; its effects here are done.
   virtual void OnConfigWrite(uint64_t /*offset*/, unsigned /*size_bytes*/) {}
 

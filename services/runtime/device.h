@@ -36,6 +36,12 @@ inline constexpr Nanoseconds kNoDeadline = ~Nanoseconds{0};
 struct Turn {
   // There is more to do at once: do not sleep, but look at the channel first.
   bool busy = false;
+  // A driver may bring work through guest memory, without a frame: while the
+  // loop spins, it calls Run again and again. The loop then looks at its
+  // descriptors only every now and then.
+  bool poll = false;
+  // With `poll`: this slice has found work.
+  bool worked = false;
   // Call Run no later than this.
   Nanoseconds deadline = kNoDeadline;
 };
@@ -59,6 +65,12 @@ class Device {
   // SCRIPTS, queues, completions, timers. Called after each batch of frames,
   // when a watched fd is ready, and at the deadline.
   virtual Turn Run(Nanoseconds now) = 0;
+
+  // The loop is about to sleep: from now on, until the next Run, whoever gives
+  // the device work has to send a frame. True: there is work already (it came
+  // while the driver still thought that nobody needs to be told), so the loop
+  // does not sleep.
+  virtual bool PrepareToSleep() { return false; }
 
   // Freezes: on return nothing is in flight and State() is complete. Run and
   // region accesses go on being possible after Resume only.

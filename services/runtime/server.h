@@ -80,8 +80,10 @@ class Server {
   // The loop's steps. `*frames` counts what was taken.
   absl::Status DrainShim(int limit, int* frames);
   absl::Status DrainControl();
-  absl::Status Idle(Nanoseconds deadline);
+  absl::Status Idle(const Turn& turn);
   absl::Status Spin(Nanoseconds until, bool* found);
+  absl::Status SpinOnDevice(Nanoseconds budget, Nanoseconds deadline,
+                            bool* found);
   absl::Status Sleep(Nanoseconds deadline);
   absl::Status Poll(const timespec* timeout, bool* ready);
   void ShimClosed();
