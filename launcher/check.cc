@@ -1,5 +1,6 @@
 #include "launcher/check.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <set>
@@ -23,6 +24,9 @@ constexpr size_t kMaxCmdline = 2047;  // of Linux on x86
 constexpr uint32_t kFirstFreeSlot = 4;
 constexpr uint32_t kSlots = 32;
 constexpr uint32_t kAdapterTarget = 7;
+// Each has an interrupt of its own, and a service has few descriptors.
+constexpr uint32_t kMaxVirtioQueues = 16;
+constexpr uint32_t kMaxDefaultVirtioQueues = 4;
 
 bool IsName(const std::string& text, bool digit_first, const char* others) {
   if (text.empty() || text.size() > 32) return false;
@@ -176,11 +180,27 @@ class Checker {
       case VmDevice::kLsi53C895A:
         CheckScsi(path + ".lsi53c895a", device->mutable_lsi53c895a());
         return;
+      case VmDevice::kVirtioBlk:
+        CheckVirtioBlk(path + ".virtio_blk", device->mutable_virtio_blk());
+        return;
       case VmDevice::MODEL_NOT_SET:
         Error(path, "BH-C111", "what device is it?",
               "add a model, for example lsi53c895a { }");
         return;
     }
+  }
+
+  void CheckVirtioBlk(const std::string& path, VirtioBlk* device) {
+    if (device->queues() > kMaxVirtioQueues) {
+      Error(path + ".queues", "BH-C103",
+            absl::StrCat(device->queues(), " are too many"),
+            absl::StrCat("1 to ", kMaxVirtioQueues));
+    }
+    if (device->queues() == 0) {
+      device->set_queues(
+          std::min(spec_.machine().vcpus(), kMaxDefaultVirtioQueues));
+    }
+    CheckDisk(path + ".disk", device->disk());
   }
 
   void CheckScsi(const std::string& path, Lsi53c895a* adapter) {

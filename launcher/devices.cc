@@ -77,8 +77,27 @@ void ConfigureLsi53c895a(const VmDevice& device, const std::string& field,
   }
 }
 
+void ConfigureVirtioBlk(const VmDevice& device, const std::string& field,
+                        ServiceConfig* config, std::vector<ImageUse>* images) {
+  const VirtioBlk& described = device.virtio_blk();
+  const Disk& disk = described.disk();
+  VirtioBlkConfig* block = config->mutable_virtio_blk();
+  block->set_queues(described.queues());
+  block->set_block_size_bytes(disk.block_size());
+  block->set_serial(disk.serial().empty() ? device.id().substr(0, 20)
+                                          : disk.serial());
+  block->set_rings(described.rings() == VirtioBlk::SPLIT
+                       ? VirtioBlkConfig::SPLIT
+                       : VirtioBlkConfig::ANY);
+  block->set_in_order(described.in_order());
+  AddBackend(disk, /*cdrom=*/false, absl::StrCat(field, ".virtio_blk.disk"),
+             config, images);
+}
+
 constexpr DeviceModel kLsi53c895a = {
     "lsi53c895a", "services/lsi53c895a/service", ConfigureLsi53c895a};
+constexpr DeviceModel kVirtioBlk = {
+    "virtio_blk", "services/virtio_blk/service", ConfigureVirtioBlk};
 
 }  // namespace
 
@@ -89,6 +108,8 @@ ImageFile* ImageUse::In(ServiceConfig* config) const {
 
 const DeviceModel& ModelOf(const VmDevice& device) {
   switch (device.model_case()) {
+    case VmDevice::kVirtioBlk:
+      return kVirtioBlk;
     case VmDevice::kLsi53C895A:
     case VmDevice::MODEL_NOT_SET:  // refused by CheckAndComplete
       break;

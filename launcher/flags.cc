@@ -60,10 +60,10 @@ const std::vector<FlagRow>& Rows() {
          flags->set.push_back(value);
          return absl::StrContains(value, '=');
        }},
-      {"device", "MODEL,id=ID[,slot=00:04.0][,boot_index=1]",
-       "a device: lsi53c895a", Part(PartFlag::Kind::kDevice)},
+      {"device", "MODEL,id=ID[,slot=00:04.0][,boot_index=1][,queues=N]",
+       "a device: lsi53c895a, virtio_blk", Part(PartFlag::Kind::kDevice)},
       {"disk",
-       "ID:TARGET[.LUN],file=F[,format=qcow2|raw][,readonly=on]"
+       "ID[:TARGET[.LUN]],file=F[,format=qcow2|raw][,readonly=on]"
        "[,backing=F]...[,serial=S][,block_size=N]",
        "a disk on it (a comma in a value is written twice)",
        Part(PartFlag::Kind::kDisk)},
@@ -176,21 +176,33 @@ absl::Status AddDevice(const PartText& part, Description* description) {
       part.flag);
   if (part.head == "lsi53c895a") {
     device->mutable_lsi53c895a();
+  } else if (part.head == "virtio_blk") {
+    device->mutable_virtio_blk();
   } else {
     return part.Error(absl::StrCat("unknown device ", Escape(part.head)),
-                      "devices: lsi53c895a");
+                      "devices: lsi53c895a, virtio_blk");
   }
   for (const auto& [key, value] : part.options) {
     uint32_t index = 0;
+    VirtioBlk::Rings rings;
     if (key == "id") {
       device->set_id(value);
     } else if (key == "slot") {
       device->set_slot(value);
     } else if (key == "boot_index" && absl::SimpleAtoi(value, &index)) {
       device->set_boot_index(index);
+    } else if (key == "queues" && device->has_virtio_blk() &&
+               absl::SimpleAtoi(value, &index)) {
+      device->mutable_virtio_blk()->set_queues(index);
+    } else if (key == "rings" && device->has_virtio_blk() &&
+               ParseEnum(value, VirtioBlk::Rings_Parse, &rings)) {
+      device->mutable_virtio_blk()->set_rings(rings);
     } else {
       return part.Error(absl::StrCat("bad option ", Escape(key)),
-                        "options: id=ID, slot=00:04.0, boot_index=N");
+                        device->has_virtio_blk()
+                            ? "options: id=ID, slot=00:04.0, boot_index=N, "
+                              "queues=N, rings=any|split"
+                            : "options: id=ID, slot=00:04.0, boot_index=N");
     }
   }
   return absl::OkStatus();
@@ -222,9 +234,38 @@ bool SetDiskOption(const std::string& key, const std::string& value,
   return true;
 }
 
-// "lsi0:3.1": device lsi0, target 3, LUN 1.
+absl::Status SetDisk(const PartText& part, const std::string& directory,
+                     Disk* disk) {
+  for (const auto& [key, value] : part.options) {
+    if (!SetDiskOption(key, value, directory, disk)) {
+      return part.Error(absl::StrCat("bad option ", Escape(key)), kDiskOptions);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The place of a device in the description; -1: there is none of that id.
+int FindDevice(const VmSpec& spec, const std::string& id) {
+  for (int i = 0; i < spec.devices_size(); ++i) {
+    if (spec.devices(i).id() == id) return i;
+  }
+  return -1;
+}
+
+// "lsi0:3.1": device lsi0, target 3, LUN 1. "disk0": the disk of a device that
+// has but one.
 absl::Status AddMedium(const PartText& part, bool cdrom,
                        const std::string& directory, Description* description) {
+  if (const int one = FindDevice(description->spec(), part.head);
+      one >= 0 && !cdrom && description->spec().devices(one).has_virtio_blk()) {
+    description->SetByFlag(absl::StrCat("devices[", one, "].virtio_blk.disk"),
+                           part.flag);
+    return SetDisk(part, directory,
+                   description->spec()
+                       .mutable_devices(one)
+                       ->mutable_virtio_blk()
+                       ->mutable_disk());
+  }
   const size_t colon = part.head.rfind(':');
   const std::string id = part.head.substr(0, colon);
   const std::string address =
@@ -239,12 +280,15 @@ absl::Status AddMedium(const PartText& part, bool cdrom,
                       "begin with DEVICE:TARGET, for example lsi0:0");
   }
   VmSpec& spec = description->spec();
-  int at = 0;
-  while (at < spec.devices_size() && spec.devices(at).id() != id) ++at;
-  if (at == spec.devices_size()) {
+  const int at = FindDevice(spec, id);
+  if (at < 0) {
     return part.Error(absl::StrCat("no device has the id ", Escape(id)),
                       absl::StrCat("put --device lsi53c895a,id=", Escape(id),
                                    " in front of it"));
+  }
+  if (!spec.devices(at).has_lsi53c895a()) {
+    return part.Error(absl::StrCat(Escape(id), " has no targets"),
+                      absl::StrCat("begin with ", Escape(id), ",file=F"));
   }
   Lsi53c895a* adapter = spec.mutable_devices(at)->mutable_lsi53c895a();
   ScsiTarget* unit = adapter->add_target();
@@ -253,13 +297,8 @@ absl::Status AddMedium(const PartText& part, bool cdrom,
                          part.flag);
   unit->set_id(target);
   unit->set_lun(lun);
-  Disk* disk = cdrom ? unit->mutable_cdrom() : unit->mutable_disk();
-  for (const auto& [key, value] : part.options) {
-    if (!SetDiskOption(key, value, directory, disk)) {
-      return part.Error(absl::StrCat("bad option ", Escape(key)), kDiskOptions);
-    }
-  }
-  return absl::OkStatus();
+  return SetDisk(part, directory,
+                 cdrom ? unit->mutable_cdrom() : unit->mutable_disk());
 }
 
 absl::Status ApplyMachine(const Flags& flags, Description* description) {

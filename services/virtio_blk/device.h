@@ -88,7 +88,7 @@ class Device final : public virtio::Transport {
   void FollowBackend();
 
   // requests.cc
-  void Start(Slot* slot);
+  void Begin(Slot* slot);
   void Move(Slot* slot, uint64_t sector);
   void StartRanges(Slot* slot);
   bool NextRange(Slot* slot);

@@ -40,12 +40,12 @@ unsigned Device::Serve(unsigned index, virtio::Queue& queue, unsigned budget) {
     slot->queue = static_cast<uint16_t>(index);
     ++in_flight_;
     ++per_queue_[index];
-    Start(slot);
+    Begin(slot);
   }
   return taken;
 }
 
-void Device::Start(Slot* slot) {
+void Device::Begin(Slot* slot) {
   virtio::Chain& chain = slot->chain;
   slot->written_bytes = 0;
   slot->status = nullptr;

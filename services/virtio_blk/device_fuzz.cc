@@ -1,0 +1,117 @@
+// A driver that does anything: register accesses, rings with bytes of its
+// choice, real requests, resets, completions held back and let go.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "services/virtio_blk/testing/rig.h"
+
+namespace bulkhead::virtio_blk {
+namespace {
+
+class Input {
+ public:
+  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+  bool empty() const { return at_ >= size_; }
+  uint8_t Byte() { return empty() ? 0 : data_[at_++]; }
+  uint16_t Half() {
+    const uint16_t low = Byte();
+    return static_cast<uint16_t>(low | Byte() << 8);
+  }
+  uint64_t Long() {
+    uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) value = value << 8 | Byte();
+    return value;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+  size_t at_ = 0;
+};
+
+void Step(Rig& rig, Input& input, bool* booted) {
+  const uint8_t kind = input.Byte();
+  switch (kind % 12) {
+    case 0: {  // any register
+      const unsigned size = 1u << (input.Byte() % 4);
+      const uint64_t offset = (input.Half() & 0x303f) / size * size;
+      rig.device().WriteRegion(virtio::kStructuresBar, offset, size,
+                               input.Byte() & 1 ? input.Long() : input.Byte());
+      return;
+    }
+    case 1:
+      rig.device().ReadRegion(virtio::kStructuresBar, input.Half() & 0x303c, 4);
+      return;
+    case 2:  // configuration space
+      rig.device().WriteRegion(kConfigRegion, input.Byte() & 0xfc, 4,
+                               input.Long());
+      return;
+    case 3:
+      rig.device().ReadRegion(kConfigRegion, input.Byte() & 0xfc, 4);
+      return;
+    case 4:  // bytes into a ring
+    case 5: {
+      const uint64_t area = uint64_t{input.Byte()} % 5 * 0x1000;
+      const uint64_t at = Rig::kRingAt + area + input.Byte() * 2;
+      const uint16_t value = input.Half();
+      std::memcpy(rig.ram() + at, &value, sizeof value);
+      return;
+    }
+    case 6:
+    case 7: {  // a request, real or nearly so
+      if (!*booted) return;
+      const uint8_t type = input.Byte();
+      const uint32_t length = (input.Byte() % 9) * 256;
+      const uint64_t sector = input.Byte() & 1 ? input.Byte() : input.Long();
+      rig.Submit(0, input.Byte() % 64, type % 16, sector,
+                 {{Rig::kDataAt + (type & 16) * 0x100000, length,
+                   type % 16 != kTypeOut && (type & 32) == 0}});
+      return;
+    }
+    case 8:
+      (kind & 16) != 0 ? rig.backend().Hold() : rig.backend().ReleaseAll();
+      return;
+    case 9:
+      rig.backend().ReleaseAll();
+      rig.device().Quiesce();
+      rig.device().Resume();
+      return;
+    case 10:
+      rig.backend().ReleaseAll();
+      if ((kind & 16) != 0) rig.device().Reset();
+      rig.device().WriteRegion(kConfigRegion, 4, 2, 6);
+      *booted = rig.Boot();
+      return;
+    default:
+      rig.device().PrepareToSleep();
+      rig.device().Run(rig.context().Now());
+  }
+}
+
+void Drive(const uint8_t* data, size_t size) {
+  Input input(data, size);
+  const uint8_t kind = input.Byte();
+  Rig rig(Rig::Setup{.packed = (kind & 1) != 0,
+                     .indirect = (kind & 2) != 0,
+                     .event_index = (kind & 4) != 0,
+                     .msix = (kind & 8) != 0,
+                     .device = {.in_order = (kind & 16) != 0}});
+  bool booted = rig.Boot();
+  while (!input.empty()) Step(rig, input, &booted);
+  // Whatever was done, a driver that starts anew gets a device that works.
+  rig.backend().ReleaseAll();
+  rig.device().Reset();
+  rig.device().WriteRegion(kConfigRegion, 4, 2, 6);
+  if (!rig.Boot() || rig.Do(kTypeFlush, 0, {}) != kStatusOk) abort();
+}
+
+}  // namespace
+}  // namespace bulkhead::virtio_blk
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  bulkhead::virtio_blk::Drive(data, size);
+  return 0;
+}
