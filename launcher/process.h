@@ -1,9 +1,9 @@
-// Process is one jailed child while it lives: its log, its control channel, its
+// Process is one jailed child while it lives: its fds, its control channel, its
 // end.
 //
-// TRUST    Everything that comes from the child is hostile: log lines are
-//          stamped and limited, frames are checked by Channel, and a child that
-//          breaks the protocol is killed. Its messages are shown, escaped.
+// TRUST    Everything that comes from the child is hostile: frames are checked
+//          by Channel and by type, and a child that breaks the protocol is
+//          killed. What it says in words is handed on, never looked at.
 // ERRORS   Start: what sandbox::Spawn says. Later: `failure()`.
 // THREADS  One thread.
 
@@ -12,95 +12,86 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "launcher/event_loop.h"
-#include "launcher/fd.h"
-#include "launcher/log_lines.h"
-#include "launcher/plan.h"
-#include "launcher/resources.h"
+#include "base/event_loop.h"
+#include "base/fd.h"
 #include "proto/channel.h"
-#include "sandbox/jail.h"
-#include "sandbox/violation.h"
+#include "proto/launch.pb.h"
 
 namespace bulkhead::launcher {
 
 class Process {
  public:
-  // Spawns it, watches it in `loop`, and, unless it is QEMU, sends Hello and
-  // `configure`. Lines go to `sink`.
+  // Gets what the child sends and Process does not use itself.
+  using OnFrame = std::function<void(Process*, const Frame&)>;
+  using OnEnd = std::function<void(Process*)>;
+
+  // Spawns it, watches it in `loop` and sends it Hello and its configuration.
+  // Closes the fds that are given away, also when it fails.
   static absl::StatusOr<std::unique_ptr<Process>> Start(
-      const PlannedProcess& planned, Resources* resources,
-      const Configure& configure, EventLoop* loop, LogLines::Sink sink);
+      const JailedProcess& planned, EventLoop* loop, OnFrame on_frame,
+      OnEnd on_end);
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  const PlannedProcess& planned() const { return planned_; }
-  const std::string& name() const { return planned_.name; }
-  pid_t pid() const { return child_.pid; }
-  const std::vector<std::string>& unavailable() const {
-    return child_.unavailable;
-  }
+  JailedProcess::Role role() const { return planned_.role(); }
+  const std::string& name() const { return planned_.name(); }
+  pid_t pid() const { return pid_; }
+  // What this host lacks for its jail.
+  const std::vector<std::string>& unavailable() const { return unavailable_; }
 
   bool ready() const { return ready_; }
+  void set_ready() { ready_ = true; }
   bool exited() const { return exited_; }
-  // It ended by itself with success, or because it was told to.
   bool ended_well() const;
-  // "killed by signal 9 (Killed)", "exited with status 1"
-  std::string EndText() const;
+  int exit_code() const { return exit_code_; }      // siginfo_t.si_code
+  int exit_status() const { return exit_status_; }  // siginfo_t.si_status
   // What it said before it failed (Fault), or what was wrong with its frames.
   const std::string& failure() const { return failure_; }
-  const std::optional<Statistics>& statistics() const { return statistics_; }
-  void set_violation(const sandbox::Violation& violation) {
-    violation_ = violation;
-  }
-  const std::optional<sandbox::Violation>& violation() const {
-    return violation_;
-  }
+  // A filter killed it.
+  bool violated() const { return violated_; }
+  void set_violated() { violated_ = true; }
 
-  void RequestStatistics();
+  // Sends a frame that the caller has put into outgoing(). What does not fit
+  // into the channel is lost.
+  Frame& outgoing() { return control_->outgoing(); }
+  bool can_send() const { return control_ != nullptr && !exited_; }
+  void Send() { (void)control_->Send(); }
+
   // Tells it to end: its control channel closes.
   void CloseControl();
   void Kill();
-  void SetStopping() { stopping_ = true; }
-
-  // QEMU's console and monitor; invalid for others.
-  int console_fd() const { return console_.get(); }
-  int monitor_fd() const { return monitor_.get(); }
 
  private:
-  Process(const PlannedProcess& planned, EventLoop* loop, LogLines::Sink sink)
-      : planned_(planned), loop_(loop), lines_(planned.name, std::move(sink)) {}
+  Process(const JailedProcess& planned, EventLoop* loop, OnFrame on_frame,
+          OnEnd on_end);
 
-  absl::Status Spawn(Resources* resources);
-  void SendFirstFrames(const Configure& configure);
-  void OnLog();
+  void SendFirstFrames();
   void OnControl();
   void TakeFrame(const Frame& frame);
   void OnExit();
   void Fail(const std::string& why);
 
-  const PlannedProcess planned_;
+  const JailedProcess& planned_;
   EventLoop* const loop_;
-  LogLines lines_;
-  sandbox::Process child_;
+  const OnFrame on_frame_;
+  const OnEnd on_end_;
+  pid_t pid_ = -1;
   Fd pidfd_;
-  Fd log_;
-  Fd console_;
-  Fd monitor_;
+  std::vector<std::string> unavailable_;
   std::unique_ptr<Channel> control_;
   bool ready_ = false;
   bool exited_ = false;
-  bool stopping_ = false;
-  int exit_code_ = 0;    // siginfo_t.si_code
-  int exit_status_ = 0;  // siginfo_t.si_status
+  bool violated_ = false;
+  int exit_code_ = 0;
+  int exit_status_ = 0;
   std::string failure_;
-  std::optional<Statistics> statistics_;
-  std::optional<sandbox::Violation> violation_;
 };
 
 }  // namespace bulkhead::launcher

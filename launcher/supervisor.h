@@ -1,106 +1,79 @@
 // Supervisor starts what is planned, keeps it company, and ends all of it,
 // whatever ends first: the guest, QEMU, a device, the user, the terminal.
 //
-//   Start      each process in its order, with a line when it is ready
-//   Run        until the VM is over
-//   Shutdown   asks, waits, kills, reaps; afterwards no process is left
-//   Result     what `vm` exits with
-//
 // A device that dies takes nobody with it: the guest sees its errors, the VM
-// goes on, and the exit status tells of it.
+// goes on, and the exit status tells of it. What happens is told to the console
+// process, which alone speaks to people; the VM does not outlive it.
 //
+// TRUST    The plan is `vm`'s, who was the same process before. What comes from
+//          children is hostile: see process.h.
+// ERRORS   The exit status; the console says why in words.
 // THREADS  One thread. SIGCHLD, SIGINT, SIGTERM, SIGHUP and SIGQUIT are blocked
 //          and read by it.
 
 #ifndef BULKHEAD_LAUNCHER_SUPERVISOR_H_
 #define BULKHEAD_LAUNCHER_SUPERVISOR_H_
 
-#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
-#include "absl/status/status.h"
-#include "launcher/error.h"
-#include "launcher/event_loop.h"
-#include "launcher/output.h"
-#include "launcher/plan.h"
+#include "base/event_loop.h"
+#include "base/exit_code.h"
+#include "base/fd.h"
 #include "launcher/process.h"
-#include "launcher/qmp.h"
-#include "launcher/resources.h"
 #include "launcher/terminal.h"
+#include "proto/launch.pb.h"
 
 namespace bulkhead::launcher {
 
-struct SupervisorOptions {
-  bool interactive = false;  // the user's terminal is the guest's
-  bool read_stdin = false;   // or what comes from a pipe is
-  std::chrono::seconds grace{10};
-  // Takes the guest's console instead of stdout.
-  std::function<void(absl::string_view bytes)> console;
-  // The VM is given up when it has not ended by itself by then.
-  Clock::time_point deadline = Clock::time_point::max();
-};
-
-// Holds back the signals that a Supervisor answers until there is one. To be
-// called before anything is made that has to be taken away again.
-void BlockWatchedSignals();
-
 class Supervisor {
  public:
-  Supervisor(const Plan& plan, Resources* resources, EventLoop* loop,
-             Output* output, SupervisorOptions options);
+  explicit Supervisor(const LaunchPlan& plan);
   ~Supervisor();
 
-  absl::Status Start();
-  // The console is the guest's from here on.
-  void Run();
-  void Shutdown();
-  // Prints the summary.
-  ExitCode Result();
-
-  bool deadline_passed() const { return deadline_passed_; }
-  const std::vector<std::unique_ptr<Process>>& processes() const {
-    return processes_;
-  }
+  // From the first start to the last end. No process is left afterwards.
+  ExitCode Run();
 
  private:
-  absl::Status StartOne(const PlannedProcess& planned);
-  absl::Status WaitReady(Process* process);
-  absl::Status StartFailure(const Process& process, bool late) const;
-  Configure ConfigureFor(const PlannedProcess& planned) const;
-  void OnSignals();
-  void OnMonitor();
-  void OnConsole();
-  void OnStdin();
-  void NoticeEnds();
-  void PrintStatus();
-  void AskToStop(bool at_once);
-  bool AllExited() const;
+  ExitCode StartAll();
+  ExitCode StartOne(const JailedProcess& planned);
+  ExitCode FailedToStart(const Process& process, bool late);
+  void AwaitEnd();
   void EndQemu();
-  std::string Seconds() const;
+  void EndDevices();
+  void EndConsole();
+  ExitCode Result() const;
 
-  const Plan& plan_;
-  Resources* const resources_;
-  EventLoop* const loop_;
-  Output* const output_;
-  const SupervisorOptions options_;
-  const Clock::time_point started_ = Clock::now();
+  void OnSignals();
+  void OnFrame(Process* process, const Frame& frame);
+  void OnEnd(Process* process);
+  void TakeRequest(ConsoleRequest::Kind kind);
+  void AskToStop(bool at_once);
 
-  std::vector<std::unique_ptr<Process>> processes_;
-  std::vector<bool> noticed_;  // whose end has been told
-  Process* qemu_ = nullptr;
-  std::unique_ptr<Qmp> qmp_;
-  Fd signals_;
+  // All but the console.
+  bool AllExited() const;
+  bool Await(const std::function<bool()>& done, Clock::duration limit);
+  // An event for the console, to be filled in and told.
+  LauncherEvent* NewEvent(size_t process);
+  LauncherEvent* EventOf(const Process* process);
+  void Tell();
+  void TellStage(LauncherEvent::Stage stage);
+  // To stderr, for what the console cannot say: that there is none.
+  static void Complain(const Process& console);
+
+  const LaunchPlan& plan_;
+  EventLoop loop_;
   Terminal terminal_;
-  Keys keys_;
-  std::string to_guest_;
-  bool console_paused_ = false;
-  bool stop_asked_ = false;  // the user wants the VM to end
+  Fd signals_;
+  std::vector<std::unique_ptr<Process>> processes_;  // the console first
+  Process* console_ = nullptr;
+  Process* qemu_ = nullptr;
+  LauncherEvent event_;
+  size_t statistics_ = 0;  // how many processes have sent theirs
+  bool stop_asked_ = false;
   bool stop_at_once_ = false;
-  bool running_ = false;
   bool shutting_down_ = false;
-  bool deadline_passed_ = false;
+  ConsoleRequest::Kind guest_end_ = ConsoleRequest::NOTHING;
 };
 
 }  // namespace bulkhead::launcher

@@ -1,17 +1,14 @@
-// Terminal is the user's side of the guest's console: raw while the guest has
-// it, and as it was before on every way out, crashes included. (Only SIGKILL
-// leaves it raw; `reset` helps.)
+// Terminal is the user's terminal while it is the guest's: raw, and as it was
+// before on every way out. (Only SIGKILL leaves it raw; `reset` helps.)
 //
-// TRUST    Bytes from the guest go to the terminal as they are, as on a serial
-//          line; nothing in them is interpreted.
-// THREADS  One thread; one Terminal at a time.
+// TRUST    Nothing is read here: the console process has the bytes.
+// ERRORS   None: what is no terminal stays as it is.
+// THREADS  One thread.
 
 #ifndef BULKHEAD_LAUNCHER_TERMINAL_H_
 #define BULKHEAD_LAUNCHER_TERMINAL_H_
 
-#include <string>
-
-#include "absl/strings/string_view.h"
+#include <termios.h>
 
 namespace bulkhead::launcher {
 
@@ -22,30 +19,12 @@ class Terminal {
   Terminal(const Terminal&) = delete;
   Terminal& operator=(const Terminal&) = delete;
 
-  // Whether stdin is a terminal that is ours to read.
-  static bool IsInteractive();
-
-  // Raw mode; signals that crash restore it first.
   void MakeRaw();
   void Restore();
-  bool raw() const { return raw_; }
 
  private:
   bool raw_ = false;
-};
-
-// What a key press asks for. Ctrl-A is the prefix, twice for itself.
-class Keys {
- public:
-  enum class Command { kNone, kQuit, kPowerDown, kStatus, kHelp };
-
-  // Takes one byte from the user: appends what is for the guest to `to_guest`.
-  Command Take(char byte, std::string* to_guest);
-
-  static const char* Help();
-
- private:
-  bool prefix_ = false;
+  termios saved_ = {};
 };
 
 }  // namespace bulkhead::launcher

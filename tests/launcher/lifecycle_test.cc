@@ -51,7 +51,7 @@ class LifecycleTest : public ::testing::Test {
   void Start(Process* vm) {
     ASSERT_TRUE(vm->WaitFor("the machine is built", kStart)) << vm->output();
     all_ = vm->Descendants();
-    ASSERT_EQ(all_.size(), 3u) << vm->output();
+    ASSERT_EQ(all_.size(), 4u) << vm->output();
   }
 
   void ExpectNothingLeft() {

@@ -29,8 +29,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "launcher/image_lock.h"
-#include "launcher/runfiles.h"
+#include "vm/image_lock.h"
+#include "vm/runfiles.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
 #include "tools/image/request.pb.h"
@@ -153,7 +153,7 @@ class Tool {
     const int fd = open(FromUser(path).c_str(),
                         (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0) return absl::StrCat(path, ": ", strerror(errno));
-    const int locked = launcher::LockImage(fd, writable);
+    const int locked = vm::LockImage(fd, writable);
     if (locked == EAGAIN) {
       return absl::StrCat(path, ": in use by another process");
     }
@@ -202,7 +202,7 @@ class Tool {
 
   // Among the runfiles, or beside us.
   static std::string JailedProgram() {
-    const std::string found = launcher::FindRunfile("tools/image/jailed_image");
+    const std::string found = vm::FindRunfile("tools/image/jailed_image");
     if (!found.empty()) return found;
     char own[4096];
     const ssize_t n = readlink("/proc/self/exe", own, sizeof(own));

@@ -1,0 +1,189 @@
+#include "demo/verify.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "policy/registry.h"
+#include "policy/sha256.h"
+#include "sandbox/jail.h"
+#include "sandbox/violation.h"
+#include "vm/memory.h"
+
+namespace bulkhead::demo {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kToolLimit{60};
+// QEMU and its tools have 0x42480000 and what follows.
+constexpr uid_t kToolId = 0x4248ffff;
+// As the tool sees them.
+constexpr int kInputFd = 3;
+constexpr int kOutputFd = 4;
+constexpr char kInput[] = "/proc/self/fd/3";
+constexpr char kOutput[] = "/proc/self/fd/4";
+
+absl::Status CheckError(const std::string& what, const std::string& fix) {
+  return UserError{.id = "BH-V501", .what = "check: " + what, .fix = fix}
+      .ToStatus();
+}
+
+absl::StatusOr<Fd> MakeOutput(const std::string& name, uint64_t bytes) {
+  Fd fd(memfd_create(name.c_str(), MFD_CLOEXEC));
+  if (!fd.valid() || ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
+    return absl::InternalError("memfd: " + ErrnoText(errno));
+  }
+  return fd;
+}
+
+// Waits until the jailed tool has ended; its exit status, or -1.
+int WaitForEnd(int pidfd, std::string* violation) {
+  const auto deadline = Clock::now() + kToolLimit;
+  bool killed = false;
+  for (;;) {
+    // A traced child that exits waits for HandleStops; SIGCHLD is blocked.
+    for (const sandbox::Violation& call : sandbox::HandleStops()) {
+      *violation = call.ToString();
+    }
+    pollfd ready = {.fd = pidfd, .events = POLLIN, .revents = 0};
+    siginfo_t info = {};
+    // Not before: a tracer's waitid would swallow the child's other stops.
+    if (poll(&ready, 1, 10) == 1 &&
+        waitid(static_cast<idtype_t>(P_PIDFD), pidfd, &info,
+               WEXITED | WNOHANG) == 0 &&
+        info.si_pid != 0) {
+      return info.si_code == CLD_EXITED && !killed ? info.si_status : -1;
+    }
+    if (Clock::now() > deadline && !killed) {
+      killed = true;
+      syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+    }
+  }
+}
+
+// Runs a program of the host in a jail that holds `input`, `output` and
+// nothing else. What it prints is shown when it fails.
+absl::Status RunTool(const std::string& program,
+                     std::vector<std::string> arguments, int input,
+                     int output) {
+  const Fd file(open(program.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) {
+    return CheckError(absl::StrCat(program, " is missing"),
+                      "./bazelw installs it (qemu-utils, e2fsprogs)");
+  }
+  absl::StatusOr<Fd> text = MakeOutput("text", 0);
+  if (!text.ok()) return text.status();
+  sandbox::JailSpec jail;
+  jail.policy = policy::FindPolicy("image_tool");
+  jail.program_fd = file.get();
+  jail.program_path = program;
+  arguments.insert(arguments.begin(), program);
+  jail.arguments = std::move(arguments);
+  jail.outside_id = kToolId;
+  jail.binds = {
+      {.source = "/usr", .target = "/usr"},
+      {.source = "/dev/null", .target = "/dev/null", .writable = true}};
+  jail.mount_proc = true;
+  jail.fds = {{text->get(), 0},
+              {text->get(), 1},
+              {text->get(), 2},
+              {input, kInputFd},
+              {output, kOutputFd}};
+  absl::StatusOr<sandbox::Process> child = sandbox::Spawn(jail);
+  if (!child.ok()) return child.status();
+  const Fd pidfd(child->pidfd);
+  std::string violation;
+  const int status = WaitForEnd(pidfd.get(), &violation);
+  if (status == 0) return absl::OkStatus();
+  std::string said(400, '\0');
+  const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
+  said.resize(got > 0 ? got : 0);
+  return CheckError(
+      absl::StrCat(program, status < 0 ? " was killed: " + violation
+                                       : absl::StrCat(" says ", status)),
+      absl::StrCat("it printed: ", Escape(said)));
+}
+
+std::string Sha256Of(int fd, uint64_t* bytes) {
+  policy::Sha256 sum;
+  std::string piece(64 * 1024, '\0');
+  *bytes = 0;
+  for (;;) {
+    const ssize_t got =
+        pread(fd, piece.data(), piece.size(), static_cast<off_t>(*bytes));
+    if (got <= 0) return sum.Hex();
+    sum.Add(piece.data(), got);
+    *bytes += got;
+  }
+}
+
+absl::Status VerifyFile(int raw, const CheckConsole::File& file) {
+  absl::StatusOr<Fd> copy = MakeOutput("file", 0);
+  if (!copy.ok()) return copy.status();
+  absl::Status status =
+      RunTool("/usr/sbin/debugfs",
+              {"-R", absl::StrCat("dump ", file.path, " ", kOutput), kInput},
+              raw, copy->get());
+  if (!status.ok()) return status;
+  uint64_t bytes = 0;
+  const std::string sum = Sha256Of(copy->get(), &bytes);
+  if (bytes == file.bytes && sum == file.sha256) return absl::OkStatus();
+  return CheckError(
+      absl::StrCat(file.path, " differs: the guest wrote ", file.bytes,
+                   " bytes with SHA-256 ", file.sha256, ", the image holds ",
+                   bytes, " with ", sum),
+      "");
+}
+
+}  // namespace
+
+absl::Status VerifyDisk(int image, uint64_t disk_bytes,
+                        const std::vector<CheckConsole::File>& files,
+                        const std::function<void(const std::string&)>& say) {
+  auto start = Clock::now();
+  const auto passed = [&](const std::string& what) {
+    const std::chrono::duration<double, std::milli> took = Clock::now() - start;
+    say(absl::StrFormat("%-8s ok   %6.0f ms", what, took.count()));
+    start = Clock::now();
+  };
+  constexpr char kQemuImg[] = "/usr/bin/qemu-img";
+  // In a jail's root there is no file that could be opened twice, as the tools
+  // do; a memfd can.
+  (void)lseek(image, 0, SEEK_SET);
+  absl::StatusOr<Fd> copy = vm::MakeSealedCopy("image", image);
+  if (!copy.ok()) return copy.status();
+  absl::StatusOr<Fd> raw = MakeOutput("raw", disk_bytes);
+  if (!raw.ok()) return raw.status();
+
+  absl::Status status = RunTool(kQemuImg, {"check", "-f", "qcow2", kInput},
+                                copy->get(), raw->get());
+  if (!status.ok()) return status;
+  passed("image");
+  status = RunTool(
+      kQemuImg, {"convert", "-n", "-f", "qcow2", "-O", "raw", kInput, kOutput},
+      copy->get(), raw->get());
+  if (!status.ok()) return status;
+  passed("convert");
+  if (files.empty()) return CheckError("the guest reported no file", "");
+  for (const CheckConsole::File& file : files) {
+    status = VerifyFile(raw->get(), file);
+    if (!status.ok()) return status;
+  }
+  passed(absl::StrCat(files.size(), " files"));
+  return absl::OkStatus();
+}
+
+}  // namespace bulkhead::demo

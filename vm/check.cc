@@ -1,0 +1,307 @@
+#include "vm/check.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "vm/size.h"
+
+namespace bulkhead::vm {
+namespace {
+
+constexpr uint64_t kMinRam = uint64_t{16} << 20;
+constexpr uint64_t kMaxRam = uint64_t{1} << 40;
+constexpr uint32_t kMaxVcpus = 64;
+constexpr int kMaxDevices = 16;
+constexpr size_t kMaxPath = 4095;
+constexpr size_t kMaxCmdline = 2047;  // of Linux on x86
+// 0 and 1 are the board's; what is given out starts where people expect it.
+constexpr uint32_t kFirstFreeSlot = 4;
+constexpr uint32_t kSlots = 32;
+constexpr uint32_t kAdapterTarget = 7;
+// Each has an interrupt of its own, and a service has few descriptors.
+constexpr uint32_t kMaxVirtioQueues = 16;
+constexpr uint32_t kMaxDefaultVirtioQueues = 4;
+
+bool IsName(const std::string& text, bool digit_first, const char* others) {
+  if (text.empty() || text.size() > 32) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    const bool letter = c >= 'a' && c <= 'z';
+    const bool digit = c >= '0' && c <= '9';
+    const bool other =
+        std::string(others).find(c) != std::string::npos && i > 0;
+    if (!letter && !other && !(digit && (i > 0 || digit_first))) return false;
+  }
+  return true;
+}
+
+class Checker {
+ public:
+  explicit Checker(Description* description)
+      : description_(*description), spec_(description->spec()) {}
+
+  absl::Status Check() {
+    CheckMachine();
+    CheckBoot();
+    CheckDevices();
+    return std::move(errors_);
+  }
+
+ private:
+  void Error(const std::string& path, const char* id, const std::string& what,
+             const std::string& fix) {
+    errors_ = Join(std::move(errors_),
+                   description_.ErrorAt(path, kExitBadConfig, id, what, fix));
+  }
+
+  // A path or text that reaches another program's command line.
+  void CheckText(const std::string& path, const std::string& text,
+                 size_t longest) {
+    if (text.size() > longest || text.find('\0') != std::string::npos ||
+        text.find('\n') != std::string::npos) {
+      Error(path, "BH-C103", "too long, or has a line break in it",
+            absl::StrCat("at most ", longest, " bytes on one line"));
+    }
+  }
+
+  void CheckMachine() {
+    if (spec_.name().empty()) spec_.set_name("vm");
+    if (!IsName(spec_.name(), true, "-")) {
+      Error("name", "BH-C101", "\"" + spec_.name() + "\" is not a name",
+            "1 to 32 of a-z, 0-9 and -, not beginning with -");
+    }
+    Machine* machine = spec_.mutable_machine();
+    if (machine->memory().empty()) machine->set_memory("512MiB");
+    uint64_t ram = 0;
+    if (!ParseSize(machine->memory(), &ram)) {
+      Error("machine.memory", "BH-C103",
+            "\"" + machine->memory() + "\" is not a size",
+            "write a number and a unit, for example 512MiB");
+    } else if (ram < kMinRam || ram > kMaxRam || ram % (uint64_t{1} << 20)) {
+      Error("machine.memory", "BH-C103", FormatSize(ram) + " is not possible",
+            "whole MiB, from 16MiB to 1TiB");
+    }
+    if (spec_.access_deadline_ms() > 60000) {
+      Error("access_deadline_ms", "BH-C103", "longer than QEMU waits",
+            "at most 60000");
+    }
+    if (machine->vcpus() == 0) machine->set_vcpus(1);
+    if (machine->vcpus() > kMaxVcpus) {
+      Error("machine.vcpus", "BH-C103",
+            absl::StrCat(machine->vcpus(), " is too many"),
+            absl::StrCat("1 to ", kMaxVcpus));
+    }
+  }
+
+  void CheckBoot() {
+    const Boot& boot = spec_.boot();
+    CheckText("boot.kernel", boot.kernel(), kMaxPath);
+    CheckText("boot.initrd", boot.initrd(), kMaxPath);
+    CheckText("boot.firmware_image", boot.firmware_image(), kMaxPath);
+    CheckText("boot.cmdline", boot.cmdline(), kMaxCmdline);
+    if (!boot.kernel().empty()) return;
+    for (const char* field : {"initrd", "cmdline"}) {
+      if (std::string(field) == "initrd" ? boot.initrd().empty()
+                                         : boot.cmdline().empty()) {
+        continue;
+      }
+      Error(absl::StrCat("boot.", field), "BH-C111",
+            "there is no kernel to give it to",
+            "name boot.kernel, or leave it out to boot from a disk");
+    }
+  }
+
+  void CheckDevices() {
+    if (spec_.devices_size() > kMaxDevices) {
+      Error("devices", "BH-C103",
+            absl::StrCat(spec_.devices_size(), " are too many"),
+            absl::StrCat("at most ", kMaxDevices));
+      return;
+    }
+    std::set<std::string> ids;
+    for (int i = 0; i < spec_.devices_size(); ++i) {
+      VmDevice* device = spec_.mutable_devices(i);
+      const std::string path = absl::StrCat("devices[", i, "]");
+      if (device->id().empty()) device->set_id(absl::StrCat("dev", i));
+      if (!IsName(device->id(), false, "-_")) {
+        Error(path + ".id", "BH-C101", "\"" + device->id() + "\" is not an id",
+              "1 to 32 of a-z, 0-9, - and _, beginning with a letter");
+      } else if (!ids.insert(device->id()).second) {
+        Error(path + ".id", "BH-C102",
+              "\"" + device->id() + "\" is another device's id",
+              "each device needs an id of its own");
+      }
+      if (device->boot_index() > 1000) {
+        Error(path + ".boot_index", "BH-C103", "too large", "1 to 1000");
+      }
+      CheckSlot(path, *device);
+      CheckModel(path, device);
+    }
+    GiveSlots();
+  }
+
+  // The board has one bus and gives each device one function.
+  void CheckSlot(const std::string& path, const VmDevice& device) {
+    const std::string& slot = device.slot();
+    if (slot.empty()) return;
+    const uint32_t number = SlotNumber(device);
+    const bool q35 = spec_.machine().type() == Machine::Q35;
+    if (number >= kSlots || slot != absl::StrFormat("00:%02x.0", number)) {
+      Error(path + ".slot", "BH-C109", "\"" + slot + "\" is not a slot",
+            "bus 00, a device from 02 to 1f, function 0: \"00:04.0\"");
+    } else if (number == 0 || (!q35 && number == 1) || (q35 && number == 31)) {
+      Error(path + ".slot", "BH-C109", "slot " + slot + " is the board's own",
+            "take one from 00:02.0 to 00:1e.0");
+    } else if (!slots_.emplace(number, device.id()).second) {
+      Error(path + ".slot", "BH-C102",
+            absl::StrCat("slot ", slot, " is taken by ", slots_[number]),
+            "give each device a slot of its own, or leave slot out");
+    }
+  }
+
+  void GiveSlots() {
+    uint32_t next = kFirstFreeSlot;
+    for (VmDevice& device : *spec_.mutable_devices()) {
+      if (!device.slot().empty()) continue;
+      while (slots_.count(next) != 0) ++next;
+      slots_.emplace(next, device.id());
+      device.set_slot(absl::StrFormat("00:%02x.0", next));
+    }
+  }
+
+  void CheckModel(const std::string& path, VmDevice* device) {
+    switch (device->model_case()) {
+      case VmDevice::kLsi53C895A:
+        CheckScsi(path + ".lsi53c895a", device->mutable_lsi53c895a());
+        return;
+      case VmDevice::kVirtioBlk:
+        CheckVirtioBlk(path + ".virtio_blk", device->mutable_virtio_blk());
+        return;
+      case VmDevice::MODEL_NOT_SET:
+        Error(path, "BH-C111", "what device is it?",
+              "add a model, for example lsi53c895a { }");
+        return;
+    }
+  }
+
+  void CheckVirtioBlk(const std::string& path, VirtioBlk* device) {
+    if (device->queues() > kMaxVirtioQueues) {
+      Error(path + ".queues", "BH-C103",
+            absl::StrCat(device->queues(), " are too many"),
+            absl::StrCat("1 to ", kMaxVirtioQueues));
+    }
+    if (device->queues() == 0) {
+      device->set_queues(
+          std::min(spec_.machine().vcpus(), kMaxDefaultVirtioQueues));
+    }
+    CheckDisk(path + ".disk", device->disk());
+  }
+
+  void CheckScsi(const std::string& path, Lsi53c895a* adapter) {
+    std::set<std::pair<uint32_t, uint32_t>> taken;
+    for (int i = 0; i < adapter->target_size(); ++i) {
+      ScsiTarget* unit = adapter->mutable_target(i);
+      const std::string here = absl::StrCat(path, ".target[", i, "]");
+      if (unit->id() > 15 || unit->id() == kAdapterTarget) {
+        Error(here + ".id", "BH-C103",
+              absl::StrCat(unit->id(), " is not a target"),
+              "0 to 15, and not 7, which is the adapter's own");
+      }
+      if (unit->lun() > 7) {
+        Error(here + ".lun", "BH-C103", absl::StrCat(unit->lun(), " is no LUN"),
+              "0 to 7");
+      }
+      if (!taken.emplace(unit->id(), unit->lun()).second) {
+        Error(here, "BH-C102",
+              absl::StrCat("target ", unit->id(), " LUN ", unit->lun(),
+                           " is there twice"),
+              "give each medium an address of its own");
+      }
+      switch (unit->medium_case()) {
+        case ScsiTarget::kDisk:
+          CheckDisk(here + ".disk", *unit->mutable_disk());
+          break;
+        case ScsiTarget::kCdrom:
+          unit->mutable_cdrom()->set_access(Disk::READ_ONLY);
+          CheckDisk(here + ".cdrom", *unit->mutable_cdrom());
+          break;
+        case ScsiTarget::MEDIUM_NOT_SET:
+          Error(here, "BH-C111", "what is in it?",
+                "add disk { image: \"FILE\" } or cdrom { image: \"FILE\" }");
+      }
+    }
+  }
+
+  void CheckDisk(const std::string& path, const Disk& disk) {
+    CheckImageName(path + ".image", disk.image());
+    for (int i = 0; i < disk.backing_size(); ++i) {
+      CheckImageName(absl::StrCat(path, ".backing[", i, "].image"),
+                     disk.backing(i).image());
+    }
+    if (disk.format() == Disk::RAW && disk.backing_size() > 0) {
+      Error(path + ".backing", "BH-C103", "a raw image has no parent",
+            "leave backing out, or format: QCOW2");
+    }
+    if (disk.block_size() != 0 && disk.block_size() != 512 &&
+        disk.block_size() != 4096) {
+      Error(path + ".block_size", "BH-C103",
+            absl::StrCat(disk.block_size(), " is not possible"), "512 or 4096");
+    }
+    bool printable = true;
+    for (const char c : disk.serial()) printable &= c >= 0x20 && c <= 0x7e;
+    if (!printable || disk.serial().size() > 20) {
+      Error(path + ".serial", "BH-C103", "not a serial number",
+            "at most 20 printable ASCII characters");
+    }
+    CheckLimit(path + ".limits.bandwidth", disk.limits().bandwidth());
+    CheckLimit(path + ".limits.burst", disk.limits().burst());
+  }
+
+  void CheckImageName(const std::string& path, const std::string& image) {
+    CheckText(path, image, kMaxPath);
+    if (image.empty()) {
+      Error(path, "BH-C111", "the image is missing", "image: \"FILE\"");
+    }
+  }
+
+  void CheckLimit(const std::string& path, const std::string& text) {
+    uint64_t bytes = 0;
+    if (text.empty() || (ParseSize(text, &bytes) && bytes > 0)) return;
+    Error(path, "BH-C103", "\"" + text + "\" is not a size",
+          "write a number and a unit, for example 64MiB");
+  }
+
+  const Description& description_;
+  VmSpec& spec_;
+  std::map<uint32_t, std::string> slots_;
+  absl::Status errors_;
+};
+
+}  // namespace
+
+absl::Status CheckAndComplete(Description* description) {
+  return Checker(description).Check();
+}
+
+uint32_t SlotNumber(const VmDevice& device) {
+  unsigned number = kSlots;
+  const std::string& slot = device.slot();
+  if (slot.size() != 7 || std::sscanf(slot.c_str(), "00:%2x.0", &number) != 1) {
+    return kSlots;
+  }
+  return number;
+}
+
+uint64_t RamBytes(const VmSpec& spec) {
+  uint64_t bytes = 0;
+  (void)ParseSize(spec.machine().memory(), &bytes);
+  return bytes;
+}
+
+}  // namespace bulkhead::vm

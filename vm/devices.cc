@@ -1,0 +1,120 @@
+#include "vm/devices.h"
+
+#include "absl/strings/str_cat.h"
+#include "proto/service_fds.h"
+#include "vm/size.h"
+
+namespace bulkhead::vm {
+namespace {
+
+constexpr uint32_t kCdromBlockBytes = 2048;
+
+uint64_t Bytes(const std::string& text) {
+  uint64_t bytes = 0;
+  (void)ParseSize(text, &bytes);  // checked before
+  return bytes;
+}
+
+// Appends `disk` with its whole chain; its fds follow those before.
+void AddBackend(const Disk& disk, bool cdrom, const std::string& field,
+                ServiceConfig* config, std::vector<ImageUse>* images) {
+  const int backend_index = config->backends_size();
+  BackendConfig* backend = config->add_backends();
+  backend->set_read_only(disk.access() == Disk::READ_ONLY);
+  ThrottleConfig* throttle = backend->mutable_throttle();
+  throttle->set_iops(disk.limits().iops());
+  throttle->set_burst_ios(disk.limits().burst_iops());
+  throttle->set_bytes_per_second(Bytes(disk.limits().bandwidth()));
+  throttle->set_burst_bytes(Bytes(disk.limits().burst()));
+
+  const auto add = [&](ImageFile* file, ImageUse use) {
+    file->set_fd(kFirstBackendFd + static_cast<int>(images->size()));
+    file->set_name(use.path);
+    use.cdrom = cdrom;
+    use.backend = backend_index;
+    images->push_back(std::move(use));
+  };
+  add(backend->mutable_image(),
+      {.field = field,
+       .path = disk.image(),
+       .format = disk.format(),
+       .read_only = backend->read_only(),
+       .block_size = cdrom                    ? kCdromBlockBytes
+                     : disk.block_size() != 0 ? disk.block_size()
+                                              : 512});
+  for (int i = 0; i < disk.backing_size(); ++i) {
+    add(backend->add_backing(),
+        {.field = absl::StrCat(field, ".backing[", i, "]"),
+         .path = disk.backing(i).image(),
+         .format = disk.backing(i).format(),
+         .parent = i});
+  }
+}
+
+void ConfigureLsi53c895a(const VmDevice& device, const std::string& field,
+                         ServiceConfig* config, std::vector<ImageUse>* images) {
+  Lsi53c895aConfig* adapter = config->mutable_lsi53c895a();
+  const Lsi53c895a& described = device.lsi53c895a();
+  for (int i = 0; i < described.target_size(); ++i) {
+    const ScsiTarget& target = described.target(i);
+    const bool cdrom = target.has_cdrom();
+    const Disk& disk = cdrom ? target.cdrom() : target.disk();
+    ScsiLogicalUnit* unit = adapter->add_units();
+    unit->set_target(target.id());
+    unit->set_lun(target.lun());
+    unit->set_backend(config->backends_size());
+    unit->set_kind(cdrom ? ScsiLogicalUnit::CDROM : ScsiLogicalUnit::DISK);
+    unit->set_block_size_bytes(cdrom ? kCdromBlockBytes : disk.block_size());
+    unit->set_serial(
+        disk.serial().empty()
+            ? absl::StrCat(device.id(), "-", target.id(), "-", target.lun())
+                  .substr(0, 20)
+            : disk.serial());
+    AddBackend(disk, cdrom,
+               absl::StrCat(field, ".lsi53c895a.target[", i, "].",
+                            cdrom ? "cdrom" : "disk"),
+               config, images);
+  }
+}
+
+void ConfigureVirtioBlk(const VmDevice& device, const std::string& field,
+                        ServiceConfig* config, std::vector<ImageUse>* images) {
+  const VirtioBlk& described = device.virtio_blk();
+  const Disk& disk = described.disk();
+  VirtioBlkConfig* block = config->mutable_virtio_blk();
+  block->set_queues(described.queues());
+  block->set_block_size_bytes(disk.block_size());
+  block->set_serial(disk.serial().empty() ? device.id().substr(0, 20)
+                                          : disk.serial());
+  block->set_rings(described.rings() == VirtioBlk::SPLIT
+                       ? VirtioBlkConfig::SPLIT
+                       : VirtioBlkConfig::ANY);
+  block->set_in_order(described.in_order());
+  AddBackend(disk, /*cdrom=*/false, absl::StrCat(field, ".virtio_blk.disk"),
+             config, images);
+}
+
+constexpr DeviceModel kLsi53c895a = {
+    "lsi53c895a", "services/lsi53c895a/service", ConfigureLsi53c895a};
+constexpr DeviceModel kVirtioBlk = {
+    "virtio_blk", "services/virtio_blk/service", ConfigureVirtioBlk};
+
+}  // namespace
+
+ImageFile* ImageUse::In(ServiceConfig* config) const {
+  BackendConfig* in = config->mutable_backends(backend);
+  return parent < 0 ? in->mutable_image() : in->mutable_backing(parent);
+}
+
+const DeviceModel& ModelOf(const VmDevice& device) {
+  switch (device.model_case()) {
+    case VmDevice::kVirtioBlk:
+      return kVirtioBlk;
+    case VmDevice::kLsi53C895A:
+    case VmDevice::MODEL_NOT_SET:  // refused by CheckAndComplete
+      break;
+  }
+  return kLsi53c895a;
+}
+
+}  // namespace bulkhead::vm

@@ -1,0 +1,204 @@
+#include "vm/hand_over.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
+#include "proto/launch.pb.h"
+#include "vm/runfiles.h"
+
+namespace bulkhead::vm {
+namespace {
+
+using Kind = Resource::Kind;
+using Role = PlannedProcess::Role;
+
+constexpr char kLauncher[] = "launcher/launcher";
+
+absl::StatusOr<Fd> OpenProgram(const std::string& name,
+                               const std::string& path) {
+  Fd program(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (program.valid()) return program;
+  return UserError{.exit_code = kExitMissingFeature,
+                   .id = "BH-S204",
+                   .what = absl::StrCat("the program ", Escape(name),
+                                        " is missing: ", ErrnoText(errno)),
+                   .fix = "./bazelw run //launcher:vm builds all of it"}
+      .ToStatus();
+}
+
+JailedProcess::Role RoleOf(Role role) {
+  switch (role) {
+    case Role::kService:
+      return JailedProcess::SERVICE;
+    case Role::kShim:
+      return JailedProcess::SHIM;
+    case Role::kQemu:
+      return JailedProcess::QEMU;
+    case Role::kConsole:
+      break;
+  }
+  return JailedProcess::CONSOLE;
+}
+
+// What a process is, in the line that says that it runs.
+std::string RoleText(const Plan& plan, const PlannedProcess& process) {
+  if (process.role == Role::kService) {
+    const PlannedDevice& device = plan.devices[process.device];
+    return absl::StrCat(device.model->name, " at ", device.slot);
+  }
+  return process.role == Role::kShim ? "vfio-user to QEMU"
+                                     : "the machine is built";
+}
+
+void ConfigureConsole(const Plan& plan, const RunOptions& options,
+                      ConsoleConfig* config) {
+  for (const PlannedProcess& process : plan.processes) {
+    if (process.role == Role::kConsole) continue;
+    ConsoleConfig::Process* entry = config->add_processes();
+    entry->set_name(process.name);
+    if (process.device >= 0) {
+      entry->set_device(plan.devices[process.device].id);
+    }
+    entry->set_role(RoleText(plan, process));
+    entry->set_policy(process.policy->name);
+    entry->set_policy_sha256(process.policy->sha256);
+    entry->set_is_service(process.role == Role::kService);
+    if (process.role == Role::kQemu) config->set_has_qemu(true);
+  }
+  config->set_vm_name(plan.name);
+  config->set_running_text(options.running_text);
+  config->set_interactive(options.interactive);
+  config->set_read_stdin(options.read_stdin);
+  config->set_grace_seconds(options.grace_seconds);
+}
+
+void ConfigureShim(const Plan& plan, const PlannedProcess& process,
+                   const Resources& resources, ShimConfig* shim) {
+  struct stat ram;
+  if (fstat(resources.Get({Kind::kRam}), &ram) == 0) {
+    shim->set_ram_device(ram.st_dev);
+    shim->set_ram_inode(ram.st_ino);
+  }
+  shim->set_ram_bytes(plan.ram_bytes);
+  shim->set_access_deadline_ms(plan.access_deadline_ms);
+  shim->set_spin_limit_us(
+      plan.devices[process.device].config.polling().spin_limit_us());
+}
+
+absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
+                  const Resources& resources, const RunOptions& options,
+                  JailedProcess* out) {
+  out->set_role(RoleOf(process.role));
+  out->set_name(process.name);
+  out->set_policy(process.policy->name);
+  if (process.role == Role::kQemu) out->set_program_path(process.program);
+  for (const std::string& argument : process.arguments) {
+    out->add_arguments(argument);
+  }
+  for (const PlannedFd& fd : process.fds) {
+    InheritedFd* inherited = out->add_fds();
+    inherited->set_source(resources.Get(fd.resource));
+    inherited->set_target(fd.target);
+    // A log pipe stands three times; its last one goes.
+    inherited->set_given_away(
+        IsGivenAway(fd.resource.kind) &&
+        (fd.resource.kind != Kind::kLog || fd.target == STDERR_FILENO));
+    if (inherited->source() < 0) {
+      return absl::InternalError(
+          absl::StrCat(process.name, ": nothing was made for fd ", fd.target));
+    }
+  }
+  out->set_outside_id(process.outside_id);
+  out->set_mapped_bytes(process.mapped_bytes);
+  out->set_tree(process.tree);
+  for (const sandbox::Bind& bind : process.binds) {
+    ShownPath* shown = out->add_shown();
+    shown->set_source(bind.source);
+    shown->set_target(bind.target);
+    shown->set_writable(bind.writable);
+  }
+  for (const std::string& path : process.scratch) out->add_scratch(path);
+  out->set_control_fd(resources.Get({Kind::kControlLauncher, -1, index}));
+  switch (process.role) {
+    case Role::kService:
+      plan.devices[process.device].config.SerializeToString(
+          out->mutable_configure()->mutable_service_config());
+      break;
+    case Role::kShim:
+      ConfigureShim(plan, process, resources,
+                    out->mutable_configure()->mutable_shim());
+      break;
+    case Role::kConsole:
+      ConfigureConsole(plan, options,
+                       out->mutable_configure()->mutable_console());
+      break;
+    case Role::kQemu:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Handover> Handover::Make(const Plan& plan,
+                                        const Resources& resources,
+                                        const RunOptions& options) {
+  Handover handover;
+  handover.launcher_ = FindRunfile(kLauncher);
+  if (absl::StatusOr<Fd> found = OpenProgram(kLauncher, handover.launcher_);
+      !found.ok()) {
+    return found.status();
+  }
+
+  LaunchPlan out;
+  out.set_grace_seconds(options.grace_seconds);
+  out.set_limit_seconds(options.limit_seconds);
+  out.set_raw_terminal(options.interactive);
+  for (const std::string& path : resources.leftovers()) {
+    out.add_leftovers(path);
+  }
+  for (size_t i = 0; i < plan.processes.size(); ++i) {
+    const PlannedProcess& process = plan.processes[i];
+    JailedProcess* jailed = out.add_processes();
+    absl::Status status =
+        Fill(plan, process, static_cast<int>(i), resources, options, jailed);
+    if (!status.ok()) return status;
+    absl::StatusOr<Fd> program =
+        OpenProgram(process.program, process.role == Role::kQemu
+                                         ? process.tree + process.program
+                                         : FindRunfile(process.program));
+    if (!program.ok()) return program.status();
+    jailed->set_program_fd(program->get());
+    handover.programs_.push_back(*std::move(program));
+  }
+  handover.plan_ = Fd(memfd_create("plan", MFD_CLOEXEC));
+  const std::string bytes = out.SerializeAsString();
+  if (!handover.plan_.valid() ||
+      write(handover.plan_.get(), bytes.data(), bytes.size()) !=
+          static_cast<ssize_t>(bytes.size())) {
+    return absl::InternalError("plan: " + ErrnoText(errno));
+  }
+  return handover;
+}
+
+absl::Status Handover::Execute(const Resources& resources) const {
+  bool kept = resources.KeepOverExec();
+  kept = kept && fcntl(plan_.get(), F_SETFD, 0) == 0;
+  for (const Fd& program : programs_) {
+    kept = kept && fcntl(program.get(), F_SETFD, 0) == 0;
+  }
+  if (kept) {
+    const std::string number = absl::StrCat(plan_.get());
+    execl(launcher_.c_str(), "launcher", number.c_str(), nullptr);
+  }
+  return absl::InternalError("the launcher: " + ErrnoText(errno));
+}
+
+}  // namespace bulkhead::vm

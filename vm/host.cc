@@ -1,0 +1,213 @@
+#include "vm/host.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "vm/kvm_probe.h"
+#include "vm/runfiles.h"
+#include "vm/size.h"
+
+namespace bulkhead::vm {
+namespace {
+
+constexpr std::pair<int, int> kOldestQemu = {10, 1};
+// Where -mon is deprecated.
+constexpr std::pair<int, int> kMonitorObjectSince = {11, 1};
+// What services, shims and QEMU need besides the guest's RAM.
+constexpr uint64_t kSpareBytes = uint64_t{96} << 20;
+
+absl::Status QemuError(const char* id, const std::string& what,
+                       const std::string& fix) {
+  return UserError{
+      .exit_code = kExitMissingFeature, .id = id, .what = what, .fix = fix}
+      .ToStatus();
+}
+
+// The first bytes that `program --version` prints, within five seconds.
+std::string VersionText(const std::string& program) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return "";
+  Fd read_end(ends[0]);
+  Fd write_end(ends[1]);
+  const pid_t child = fork();
+  if (child < 0) return "";
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(write_end.get(), STDOUT_FILENO);
+    execl(program.c_str(), program.c_str(), "--version", nullptr);
+    _exit(127);
+  }
+  write_end.Close();
+  std::string text;
+  char piece[512];
+  pollfd ready = {.fd = read_end.get(), .events = POLLIN, .revents = 0};
+  while (text.size() < 4096 && poll(&ready, 1, 5000) == 1) {
+    const ssize_t got = read(read_end.get(), piece, sizeof(piece));
+    if (got <= 0) break;
+    text.append(piece, got);
+  }
+  kill(child, SIGKILL);
+  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return text;
+}
+
+absl::Status CheckVersion(const std::string& name, const std::string& text,
+                          Qemu* qemu) {
+  constexpr char kFix[] =
+      "--qemu=PATH to QEMU >= 10.1, or ./bazelw, which fetches one";
+  const std::pair<int, int> found = ParseQemuVersion(text, &qemu->version);
+  if (found.first == 0) {
+    return QemuError("BH-Q301", absl::StrCat(Escape(name), " is not a QEMU"),
+                     kFix);
+  }
+  if (found < kOldestQemu) {
+    return QemuError("BH-Q302",
+                     absl::StrCat("QEMU ", qemu->version, " (", Escape(name),
+                                  ") has no vfio-user-pci: that needs 10.1"),
+                     kFix);
+  }
+  qemu->has_monitor_object = found >= kMonitorObjectSince;
+  return absl::OkStatus();
+}
+
+// A root for a program of the host: its libraries and firmware, nothing else.
+void ShowHostPrograms(const std::string& program, Qemu* qemu) {
+  qemu->binds = {{.source = "/usr", .target = "/usr"}};
+  if (absl::StartsWith(program, "/usr/")) return;
+  // PREFIX/bin/qemu-system-x86_64 with PREFIX/share/qemu.
+  std::string prefix = program.substr(0, program.rfind('/'));
+  if (absl::EndsWith(prefix, "/bin")) {
+    prefix = prefix.substr(0, prefix.size() - 4);
+  }
+  if (!prefix.empty()) {
+    qemu->binds.push_back({.source = prefix, .target = prefix});
+  }
+}
+
+}  // namespace
+
+std::pair<int, int> ParseQemuVersion(const std::string& text,
+                                     std::string* version) {
+  int major = 0;
+  int minor = 0;
+  int micro = 0;
+  if (std::sscanf(text.c_str(), "QEMU emulator version %9d.%9d.%9d", &major,
+                  &minor, &micro) < 2) {
+    return {0, 0};
+  }
+  *version = absl::StrCat(major, ".", minor, ".", micro);
+  return {major, minor};
+}
+
+absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
+                              const std::map<std::string, std::string>& paths) {
+  const auto path = [&](const char* key) {
+    const auto found = paths.find(key);
+    return found == paths.end() ? std::string() : found->second;
+  };
+  Qemu qemu;
+  if (!chosen.empty()) {
+    if (access(chosen.c_str(), X_OK) != 0) {
+      return QemuError(
+          "BH-Q301",
+          absl::StrCat("--qemu=", Escape(chosen), ": ", ErrnoText(errno)),
+          "name an executable QEMU >= 10.1");
+    }
+    absl::Status status = CheckVersion(chosen, VersionText(chosen), &qemu);
+    if (!status.ok()) return status;
+    qemu.program = chosen;
+    ShowHostPrograms(chosen, &qemu);
+    return qemu;
+  }
+  qemu.tree = path("qemu_root");
+  qemu.program = path("qemu");
+  qemu.ovmf = "/usr/share/ovmf/OVMF.fd";
+  const std::string program = qemu.tree + qemu.program;
+  if (qemu.program.empty() || access(program.c_str(), X_OK) != 0) {
+    return QemuError(
+        "BH-Q301",
+        qemu.program.empty() ? std::string("no QEMU has been set up")
+                             : absl::StrCat("QEMU is gone: ", Escape(program)),
+        "./bazelw run //launcher:vm fetches one; or --qemu=PATH to QEMU >= "
+        "10.1");
+  }
+  absl::Status status = CheckVersion(
+      program, absl::StrCat("QEMU emulator version ", path("qemu_version")),
+      &qemu);
+  if (!status.ok()) return status;
+  if (qemu.tree.empty()) ShowHostPrograms(qemu.program, &qemu);
+  return qemu;
+}
+
+absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted) {
+  Accel accel;
+  if (wanted == Machine::TCG) return accel;
+  if (wanted == Machine::KVM) {
+    // The user may know better than the probe (a 32-bit guest): only what
+    // certainly fails is refused.
+    const Fd kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (!kvm.valid()) {
+      return UserError{.exit_code = kExitMissingFeature,
+                       .id = "BH-Q303",
+                       .what = absl::StrCat("KVM is not available: /dev/kvm: ",
+                                            ErrnoText(errno)),
+                       .fix =
+                           "--accel=tcg, or enable virtualization; "
+                           "/dev/kvm is usually for the group kvm"}
+          .ToStatus();
+    }
+    accel.use_kvm = true;
+    return accel;
+  }
+  const KvmVerdict verdict = ProbeKvm();
+  accel.use_kvm = verdict.usable;
+  accel.note = verdict.reason;
+  return accel;
+}
+
+absl::Status CheckMemory(uint64_t ram_bytes) {
+  std::string text;
+  uint64_t available_kib = 0;
+  if (!ReadFile("/proc/meminfo", &text)) return absl::OkStatus();
+  const size_t at = text.find("MemAvailable:");
+  if (at == std::string::npos ||
+      std::sscanf(text.c_str() + at, "MemAvailable: %lu", &available_kib) !=
+          1) {
+    return absl::OkStatus();
+  }
+  const uint64_t available = available_kib * 1024;
+  if (ram_bytes + kSpareBytes <= available) return absl::OkStatus();
+  return UserError{
+      .exit_code = kExitMissingFeature,
+      .id = "BH-S202",
+      .what = absl::StrCat(FormatSize(ram_bytes),
+                           " of guest RAM do not fit: this host has ",
+                           available >> 20, "MiB available"),
+      .fix = absl::StrCat(
+          "--memory=",
+          available > 2 * kSpareBytes ? (available - kSpareBytes) >> 20 : 64,
+          "MiB or less, or end other programs")}
+      .ToStatus();
+}
+
+unsigned CpuCount() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace bulkhead::vm

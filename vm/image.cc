@@ -1,0 +1,141 @@
+#include "vm/image.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "vm/image_lock.h"
+
+namespace bulkhead::vm {
+namespace {
+
+constexpr uint64_t kSmallestQcow2 = 72;  // bytes of a version 2 header
+
+absl::Status OpenError(const Description& description, const ImageUse& use,
+                       int error) {
+  const bool permission = error == EACCES || error == EPERM || error == EROFS;
+  return description.ErrorAt(
+      use.field + ".image", permission ? kExitPermission : kExitBadConfig,
+      permission ? "BH-C110" : "BH-C104",
+      absl::StrCat(use.path, ": ", ErrnoText(error)),
+      permission && !use.read_only
+          ? "make the file writable for you, or set access: READ_ONLY "
+            "(readonly=on)"
+      : permission ? "make the file readable for you"
+                   : "give an absolute path, or one relative to the "
+                     "description (on the command line: to where you stand)");
+}
+
+// The size of a file or a block device, or an error that names what it is.
+absl::StatusOr<uint64_t> SizeOf(const Description& description,
+                                const ImageUse& use, int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) return OpenError(description, use, errno);
+  if (S_ISREG(status.st_mode)) return status.st_size;
+  uint64_t bytes = 0;
+  if (S_ISBLK(status.st_mode) && ioctl(fd, BLKGETSIZE64, &bytes) == 0) {
+    return bytes;
+  }
+  return description.ErrorAt(
+      use.field + ".image", kExitBadConfig, "BH-C106",
+      absl::StrCat(use.path, " is a ",
+                   S_ISDIR(status.st_mode) ? "directory" : "special file",
+                   ", not an image"),
+      "name an image file or a block device");
+}
+
+bool HasQcow2Magic(int fd) {
+  constexpr unsigned char kMagic[] = {'Q', 'F', 'I', 0xfb, 0, 0, 0};
+  unsigned char head[8];
+  if (pread(fd, head, sizeof(head), 0) != sizeof(head)) return false;
+  return std::memcmp(head, kMagic, sizeof(kMagic)) == 0 &&
+         (head[7] == 2 || head[7] == 3);
+}
+
+absl::StatusOr<ImageFormat> FormatOf(const Description& description,
+                                     const ImageUse& use, int fd,
+                                     uint64_t size) {
+  const bool qcow2 = HasQcow2Magic(fd);
+  if (use.format == Disk::QCOW2 && !qcow2) {
+    return description.ErrorAt(
+        use.field + ".image", kExitBadConfig,
+        size < kSmallestQcow2 ? "BH-C107" : "BH-C106",
+        size < kSmallestQcow2
+            ? absl::StrCat(use.path, " is too small for a qcow2 image: ", size,
+                           " bytes")
+            : absl::StrCat(use.path, " is not a qcow2 image"),
+        "name another file, or its format; qemu-img info FILE tells it");
+  }
+  if (qcow2 && use.format != Disk::RAW) return QCOW2;
+  if (use.format == Disk::AUTO && !use.cdrom) {
+    return description.ErrorAt(
+        use.field + ".format", kExitBadConfig, "BH-C108",
+        absl::StrCat(use.path,
+                     " is not a qcow2 image, and raw is never "
+                     "guessed: a guest can write any magic into a "
+                     "raw disk"),
+        "format: RAW (format=raw), if that is what it is");
+  }
+  if (size < use.block_size) {
+    return description.ErrorAt(
+        use.field + ".image", kExitBadConfig, "BH-C107",
+        absl::StrCat(use.path, " is too small: ", size,
+                     " bytes, and a block "
+                     "has ",
+                     use.block_size),
+        "truncate -s 1G FILE makes an empty disk of 1 GiB");
+  }
+  return RAW;
+}
+
+}  // namespace
+
+absl::StatusOr<OpenedImage> OpenImage(const Description& description,
+                                      const ImageUse& use) {
+  OpenedImage image;
+  // O_NONBLOCK: a FIFO in the image's place must not hold us up. It has no
+  // effect on files and block devices.
+  image.fd = Fd(open(
+      description.Resolve(use.path).c_str(),
+      (use.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  if (!image.fd.valid()) {
+    if (errno == EISDIR) errno = 0;
+    if (errno != 0) return OpenError(description, use, errno);
+    return description.ErrorAt(use.field + ".image", kExitBadConfig, "BH-C106",
+                               use.path + " is a directory, not an image",
+                               "name an image file or a block device");
+  }
+  const absl::StatusOr<uint64_t> size =
+      SizeOf(description, use, image.fd.get());
+  if (!size.ok()) return size.status();
+  const absl::StatusOr<ImageFormat> format =
+      FormatOf(description, use, image.fd.get(), *size);
+  if (!format.ok()) return format.status();
+  image.format = *format;
+
+  const int error = LockImage(image.fd.get(), !use.read_only);
+  if (error == EAGAIN || error == EACCES) {
+    return description.ErrorAt(
+        use.field + ".image", kExitBadConfig, "BH-C105",
+        absl::StrCat(use.path, " is in use by another program"),
+        use.read_only ? "end what writes to it (fuser -v FILE shows it)"
+                      : "end what has it open (fuser -v FILE shows it), or "
+                        "give each VM an overlay of its own");
+  }
+  if (error != 0 && error != EINVAL && error != ENOLCK && error != EOPNOTSUPP) {
+    return OpenError(description, use, error);
+  }
+  const int flags = fcntl(image.fd.get(), F_GETFL);
+  if (flags < 0 || fcntl(image.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    return OpenError(description, use, errno);
+  }
+  return image;
+}
+
+}  // namespace bulkhead::vm

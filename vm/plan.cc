@@ -1,0 +1,332 @@
+#include "vm/plan.h"
+
+#include <sched.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "console/console_fds.h"
+#include "proto/service_fds.h"
+#include "proxy/shim_fds.h"
+#include "vm/check.h"
+#include "vm/qemu_args.h"
+#include "vm/size.h"
+
+namespace bulkhead::vm {
+namespace {
+
+using Kind = Resource::Kind;
+
+// QEMU's fds, beyond 0 to 2. policy/qemu.textproto lists the same.
+constexpr int kQemuRamFd = 3;
+constexpr int kQemuConsoleFd = 4;
+constexpr int kQemuMonitorFd = 5;
+constexpr int kQemuKernelFd = 6;
+constexpr int kQemuInitrdFd = 7;
+constexpr int kQemuFirmwareFd = 8;
+constexpr int kQemuKvmFd = 9;
+constexpr int kQemuFirstSocketFd = 16;
+
+// The fds that every process but the console has. Its number is `index`.
+std::vector<PlannedFd> LogFds(int index) {
+  return {{0, {Kind::kLog, -1, index}},
+          {1, {Kind::kLog, -1, index}},
+          {2, {Kind::kLog, -1, index}}};
+}
+
+int NextIndex(const Plan& plan) {
+  return static_cast<int>(plan.processes.size());
+}
+
+std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
+
+PlannedProcess PlanService(const Plan& plan, int device,
+                           const PlanInputs& inputs) {
+  const PlannedDevice& planned = plan.devices[device];
+  PlannedProcess process{.role = PlannedProcess::Role::kService,
+                         .name = planned.id,
+                         .device = device,
+                         .policy = inputs.policy(planned.model->name),
+                         .program = planned.model->program,
+                         .arguments = {planned.model->name, planned.id},
+                         .fds = LogFds(NextIndex(plan)),
+                         .outside_id = kFirstOutsideId + 2 + 2 * device,
+                         .mapped_bytes = plan.ram_bytes};
+  process.fds.push_back({kChannelFd, {Kind::kChannelService, device}});
+  process.fds.push_back({kControlFd, {Kind::kControl, -1, NextIndex(plan)}});
+  process.fds.push_back({kRamFd, {Kind::kRam}});
+  process.fds.push_back({kStateFd, {Kind::kState, device}});
+  for (size_t i = 0; i < planned.images.size(); ++i) {
+    const int index = static_cast<int>(i);
+    process.fds.push_back(
+        {kFirstBackendFd + index, {Kind::kImage, device, index}});
+  }
+  return process;
+}
+
+PlannedProcess PlanShim(const Plan& plan, int device,
+                        const PlanInputs& inputs) {
+  PlannedProcess process{.role = PlannedProcess::Role::kShim,
+                         .name = plan.devices[device].id + ".shim",
+                         .device = device,
+                         .policy = inputs.policy("shim"),
+                         .program = "proxy/shim",
+                         .arguments = {"shim", plan.devices[device].id},
+                         .fds = LogFds(NextIndex(plan)),
+                         .outside_id = kFirstOutsideId + 3 + 2 * device};
+  process.fds.push_back({proxy::kShimChannelFd, {Kind::kChannelShim, device}});
+  process.fds.push_back(
+      {proxy::kShimControlFd, {Kind::kControl, -1, NextIndex(plan)}});
+  process.fds.push_back({proxy::kShimQemuFd, {Kind::kListener, device}});
+  return process;
+}
+
+PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
+                        const PlanInputs& inputs) {
+  PlannedProcess process{.role = PlannedProcess::Role::kQemu,
+                         .name = "qemu",
+                         .policy = inputs.policy("qemu"),
+                         .program = inputs.qemu_program,
+                         .fds = LogFds(NextIndex(plan)),
+                         .outside_id = kFirstOutsideId,
+                         .mapped_bytes = plan.ram_bytes,
+                         .tree = inputs.qemu_tree,
+                         .binds = inputs.qemu_binds,
+                         .scratch = {"/tmp"}};
+  QemuWiring wiring{.ram = FdPath(kQemuRamFd),
+                    .use_kvm = inputs.use_kvm,
+                    .jailed = true,
+                    .console_fd = kQemuConsoleFd,
+                    .monitor_fd = kQemuMonitorFd,
+                    .monitor_object = inputs.qemu_has_monitor_object};
+  process.fds.push_back({kQemuRamFd, {Kind::kRam}});
+  process.fds.push_back({kQemuConsoleFd, {Kind::kSerial}});
+  process.fds.push_back({kQemuMonitorFd, {Kind::kMonitor}});
+  if (!spec.boot().kernel().empty()) {
+    process.fds.push_back({kQemuKernelFd, {Kind::kKernel}});
+    wiring.kernel = FdPath(kQemuKernelFd);
+  }
+  if (!spec.boot().initrd().empty()) {
+    process.fds.push_back({kQemuInitrdFd, {Kind::kInitrd}});
+    wiring.initrd = FdPath(kQemuInitrdFd);
+  }
+  if (!spec.boot().firmware_image().empty()) {
+    process.fds.push_back({kQemuFirmwareFd, {Kind::kFirmware}});
+    wiring.firmware = FdPath(kQemuFirmwareFd);
+  } else if (spec.boot().firmware() == Boot::OVMF) {
+    wiring.firmware = inputs.ovmf;
+  }
+  if (inputs.use_kvm) {
+    process.fds.push_back({kQemuKvmFd, {Kind::kKvm}});
+    wiring.kvm_fd = kQemuKvmFd;
+  }
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    const int device = static_cast<int>(i);
+    process.fds.push_back(
+        {kQemuFirstSocketFd + device, {Kind::kSocket, device}});
+    wiring.sockets.push_back(FdPath(kQemuFirstSocketFd + device));
+  }
+  process.arguments = QemuArguments(spec, wiring);
+  process.arguments.insert(process.arguments.begin(), inputs.qemu_program);
+  return process;
+}
+
+// `processes`: how many there are besides it.
+PlannedProcess PlanConsole(const PlanInputs& inputs, int processes) {
+  PlannedProcess process{.role = PlannedProcess::Role::kConsole,
+                         .name = "console",
+                         .policy = inputs.policy("console"),
+                         .program = "console/console",
+                         .arguments = {"console"},
+                         .outside_id = kFirstOutsideId + 1};
+  for (int fd = 0; fd < 3; ++fd) {
+    process.fds.push_back({fd, {Kind::kUser, -1, fd}});
+  }
+  process.fds.push_back({console::kControlFd, {Kind::kControl, -1, 0}});
+  if (!inputs.no_qemu) {
+    process.fds.push_back({console::kGuestFd, {Kind::kSerialUser}});
+    process.fds.push_back({console::kMonitorFd, {Kind::kMonitorUser}});
+  }
+  for (int i = 0; i < processes; ++i) {
+    process.fds.push_back(
+        {console::kFirstLogFd + i, {Kind::kLogReader, -1, 1 + i}});
+  }
+  return process;
+}
+
+// A policy's fd table must have room for what the description asks for.
+absl::Status CheckImageCount(const Description& description,
+                             const PlannedDevice& device, int index,
+                             const sandbox::CompiledPolicy& policy) {
+  size_t room = 0;
+  for (const sandbox::CompiledFd& fd : policy.fds) {
+    if (fd.first >= kFirstBackendFd && !fd.received) room += fd.max_count;
+  }
+  if (device.images.size() <= room) return absl::OkStatus();
+  return description.ErrorAt(
+      absl::StrCat("devices[", index, "]"), kExitBadConfig, "BH-C103",
+      absl::StrCat(device.images.size(), " images are more than its policy's ",
+                   room),
+      "spread them over several devices, or shorten the backing chains");
+}
+
+std::string NamespaceList(uint32_t clone_flags) {
+  constexpr std::pair<uint32_t, const char*> kNames[] = {
+      {CLONE_NEWUSER, "user"},   {CLONE_NEWPID, "pid"}, {CLONE_NEWNS, "mount"},
+      {CLONE_NEWNET, "network"}, {CLONE_NEWIPC, "ipc"}, {CLONE_NEWUTS, "uts"},
+      {0x02000000, "cgroup"},    {0x00000080, "time"}};
+  std::vector<std::string> names;
+  for (const auto& [flag, name] : kNames) {
+    if (clone_flags & flag) names.push_back(name);
+  }
+  return absl::StrJoin(names, " ");
+}
+
+const char* RoleText(PlannedProcess::Role role) {
+  switch (role) {
+    case PlannedProcess::Role::kService:
+      return "service";
+    case PlannedProcess::Role::kShim:
+      return "shim";
+    case PlannedProcess::Role::kQemu:
+      return "QEMU";
+    case PlannedProcess::Role::kConsole:
+      return "console";
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> MakePlan(const Description& description,
+                              const PlanInputs& inputs) {
+  const VmSpec& spec = description.spec();
+  Plan plan;
+  plan.name = spec.name();
+  plan.ram_bytes = RamBytes(spec);
+  plan.access_deadline_ms = spec.access_deadline_ms();
+  for (int i = 0; i < spec.devices_size(); ++i) {
+    const VmDevice& device = spec.devices(i);
+    PlannedDevice& planned = plan.devices.emplace_back();
+    planned.id = device.id();
+    planned.slot = device.slot();
+    planned.model = &ModelOf(device);
+    planned.config.set_vm_name(plan.name);
+    planned.config.set_device_id(device.id());
+    planned.config.set_ram_bytes(plan.ram_bytes);
+    planned.config.mutable_polling()->set_spin_limit_us(inputs.spin_limit_us);
+    planned.model->configure(device, absl::StrCat("devices[", i, "]"),
+                             &planned.config, &planned.images);
+    absl::Status status = CheckImageCount(description, planned, i,
+                                          *inputs.policy(planned.model->name));
+    if (!status.ok()) return status;
+  }
+  plan.processes.push_back(
+      PlanConsole(inputs, 2 * spec.devices_size() + (inputs.no_qemu ? 0 : 1)));
+  for (int i = 0; i < spec.devices_size(); ++i) {
+    plan.processes.push_back(PlanService(plan, i, inputs));
+    plan.processes.push_back(PlanShim(plan, i, inputs));
+  }
+  if (!inputs.no_qemu) plan.processes.push_back(PlanQemu(spec, plan, inputs));
+  return plan;
+}
+
+bool IsGivenAway(Kind kind) {
+  return kind != Kind::kRam && kind != Kind::kState && kind != Kind::kImage &&
+         kind != Kind::kUser;
+}
+
+std::string NameOf(const Resource& resource, const Plan& plan) {
+  const PlannedDevice* device =
+      resource.device >= 0 ? &plan.devices[resource.device] : nullptr;
+  switch (resource.kind) {
+    case Kind::kUser:
+      return "the user's, as `vm` was started with";
+    case Kind::kLog:
+      return "log pipe to the console";
+    case Kind::kLogReader:
+      return absl::StrCat("log pipe of ", plan.processes[resource.index].name);
+    case Kind::kRam:
+      return absl::StrCat("guest RAM, memfd of ", FormatSize(plan.ram_bytes),
+                          ", sealed");
+    case Kind::kChannelService:
+      return absl::StrCat("channel to ", device->id, ".shim");
+    case Kind::kChannelShim:
+      return absl::StrCat("channel to ", device->id);
+    case Kind::kControl:
+      return "control channel to the launcher";
+    case Kind::kControlLauncher:
+      return absl::StrCat("control channel to ",
+                          plan.processes[resource.index].name);
+    case Kind::kState:
+      return "state memfd, sealed";
+    case Kind::kImage: {
+      const ImageUse& image = device->images[resource.index];
+      return absl::StrCat("image ", Escape(image.path),
+                          image.read_only ? ", read-only" : ", read-write",
+                          image.parent >= 0 ? " (parent)" : "");
+    }
+    case Kind::kListener:
+      return "vfio-user socket, listening";
+    case Kind::kSocket:
+      return absl::StrCat("vfio-user socket of ", device->id, ", O_PATH");
+    case Kind::kSerial:
+    case Kind::kSerialUser:
+      return "the guest's serial port";
+    case Kind::kMonitor:
+    case Kind::kMonitorUser:
+      return "QEMU's monitor";
+    case Kind::kKernel:
+      return "kernel, sealed copy";
+    case Kind::kInitrd:
+      return "initrd, sealed copy";
+    case Kind::kFirmware:
+      return "firmware, sealed copy";
+    case Kind::kKvm:
+      return "/dev/kvm";
+  }
+  return "";
+}
+
+std::string FormatPlan(const Plan& plan) {
+  std::string text = absl::StrFormat(
+      "vm %s: %s of RAM, %d devices, %d processes\n", plan.name,
+      FormatSize(plan.ram_bytes), plan.devices.size(), plan.processes.size());
+  for (const PlannedProcess& process : plan.processes) {
+    const sandbox::CompiledPolicy& policy = *process.policy;
+    absl::StrAppend(&text, "\n", process.name, ": ", RoleText(process.role));
+    if (process.role == PlannedProcess::Role::kService) {
+      const PlannedDevice& device = plan.devices[process.device];
+      absl::StrAppend(&text, ", ", device.model->name, " at ", device.slot);
+    }
+    absl::StrAppendFormat(
+        &text,
+        "\n  policy      %s, %.12s, kill by default\n"
+        "  namespaces  %s\n"
+        "  ids         65534 inside; outside %d when root starts the VM, else "
+        "the user's\n"
+        "  root        %s\n"
+        "  program     %s\n",
+        policy.name, policy.sha256, NamespaceList(policy.clone_flags),
+        process.outside_id,
+        policy.empty_root      ? "empty, read-only"
+        : process.tree.empty() ? "the host's /usr, read-only"
+                               : absl::StrCat(process.tree, ", read-only"),
+        process.program);
+    for (const PlannedFd& fd : process.fds) {
+      absl::StrAppendFormat(&text, "  fd %-8d %s\n", fd.target,
+                            NameOf(fd.resource, plan));
+    }
+    absl::StrAppend(&text, "  arguments   ",
+                    absl::StrJoin(process.arguments, " ",
+                                  [](std::string* out, const std::string& a) {
+                                    out->append(ShellQuoted(a));
+                                  }),
+                    "\n");
+  }
+  return text;
+}
+
+}  // namespace bulkhead::vm

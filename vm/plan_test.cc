@@ -1,0 +1,167 @@
+// The plan is all that will be started: what each process may hold and reach.
+
+#include "vm/plan.h"
+
+#include <map>
+#include <set>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "policy/registry.h"
+#include "policy/registry.h"
+#include "vm/check.h"
+#include "vm/qemu_args.h"
+
+namespace bulkhead::vm {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+Description Described(const std::string& text) {
+  absl::StatusOr<Description> description = Description::Parse("t", text);
+  EXPECT_TRUE(description.ok()) << description.status();
+  EXPECT_EQ(FormatError(CheckAndComplete(&*description)), "");
+  return *std::move(description);
+}
+
+Description TwoDevices() {
+  return Described(R"(
+    name: "two" machine { memory: "64MiB" } boot { kernel: "k" }
+    devices { id: "a" lsi53c895a {
+      target { id: 0 disk { image: "a.qcow2" backing { image: "base" } } }
+      target { id: 1 disk { image: "b.qcow2" access: READ_ONLY } } } }
+    devices { id: "b" lsi53c895a { target { cdrom { image: "c.iso" } } } }
+  )");
+}
+
+PlanInputs Inputs() {
+  return {.qemu_tree = "/tree",
+          .qemu_program = "/usr/bin/qemu-system-x86_64",
+          .policy = &policy::FindPolicy};
+}
+
+Plan PlanOf(const Description& description) {
+  absl::StatusOr<Plan> plan = MakePlan(description, Inputs());
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return *std::move(plan);
+}
+
+TEST(PlanTest, EveryDeviceHasAServiceAndAShimWithIdsOfTheirOwn) {
+  const Plan plan = PlanOf(TwoDevices());
+  ASSERT_EQ(plan.processes.size(), 6u);
+  std::set<uid_t> ids;
+  for (const PlannedProcess& process : plan.processes) {
+    EXPECT_GE(process.outside_id, kFirstOutsideId);
+    ids.insert(process.outside_id);
+  }
+  EXPECT_EQ(ids.size(), 6u);
+  EXPECT_EQ(plan.processes.back().name, "qemu");
+}
+
+// Every fd that is planned is one that the process's policy lists.
+TEST(PlanTest, NoProcessHoldsAnFdThatItsPolicyDoesNotList) {
+  const Plan plan = PlanOf(TwoDevices());
+  for (const PlannedProcess& process : plan.processes) {
+    for (const PlannedFd& fd : process.fds) {
+      bool listed = false;
+      for (const sandbox::CompiledFd& rule : process.policy->fds) {
+        listed |= !rule.received && fd.target >= rule.first &&
+                  fd.target < rule.first + rule.max_count;
+      }
+      EXPECT_TRUE(listed) << process.name << " fd " << fd.target;
+    }
+  }
+}
+
+// A shim never holds guest RAM or an image; QEMU never an image or a channel.
+TEST(PlanTest, WhoFacesWhomHoldsNothingOfTheOther) {
+  using Kind = Resource::Kind;
+  const Plan plan = PlanOf(TwoDevices());
+  for (const PlannedProcess& process : plan.processes) {
+    for (const PlannedFd& fd : process.fds) {
+      const Kind kind = fd.resource.kind;
+      if (process.role == PlannedProcess::Role::kShim) {
+        EXPECT_NE(kind, Kind::kRam);
+        EXPECT_NE(kind, Kind::kImage);
+      } else if (process.role == PlannedProcess::Role::kQemu) {
+        EXPECT_NE(kind, Kind::kImage);
+        EXPECT_NE(kind, Kind::kControl);
+        EXPECT_NE(kind, Kind::kChannelService);
+      } else if (fd.resource.device >= 0) {
+        EXPECT_EQ(fd.resource.device, process.device);
+      }
+    }
+  }
+}
+
+TEST(PlanTest, ConfigurationNamesEachFileByTheFdThatTheServiceWillFind) {
+  const Plan plan = PlanOf(TwoDevices());
+  const ServiceConfig& config = plan.devices[0].config;
+  ASSERT_EQ(config.backends_size(), 2);
+  EXPECT_EQ(config.backends(0).image().fd(), 7);
+  EXPECT_EQ(config.backends(0).backing(0).fd(), 8);
+  EXPECT_EQ(config.backends(1).image().fd(), 9);
+  EXPECT_FALSE(config.backends(0).read_only());
+  EXPECT_TRUE(config.backends(1).read_only());
+  EXPECT_TRUE(plan.devices[0].images[1].read_only) << "parents always are";
+  EXPECT_EQ(config.lsi53c895a().units(1).backend(), 1u);
+  EXPECT_EQ(plan.devices[1].config.lsi53c895a().units(0).kind(),
+            ScsiLogicalUnit::CDROM);
+}
+
+TEST(PlanTest, MoreImagesThanThePolicyHasRoomForAreRefused) {
+  std::string text = "devices { id: \"a\" lsi53c895a {";
+  for (int i = 0; i < 7; ++i) {
+    text += "target { id: " + std::to_string(i) + " disk { image: \"x\"";
+    for (int parent = 0; parent < 7; ++parent) {
+      text += " backing { image: \"y\" }";
+    }
+    text += "} }";
+  }
+  const absl::StatusOr<Plan> plan = MakePlan(Described(text + "} }"), Inputs());
+  ASSERT_FALSE(plan.ok());
+  EXPECT_THAT(FormatError(plan.status()), HasSubstr("more than its policy's"));
+}
+
+TEST(PlanTest, DryRunNamesEveryProcessFdAndPolicy) {
+  const std::string text = FormatPlan(PlanOf(TwoDevices()));
+  EXPECT_THAT(text, HasSubstr("a.shim: shim"));
+  EXPECT_THAT(text, HasSubstr("b: service, lsi53c895a at 00:05.0"));
+  EXPECT_THAT(text, HasSubstr("user pid mount network ipc uts cgroup time"));
+  EXPECT_THAT(text, HasSubstr("fd 8        image base, read-only (parent)"));
+}
+
+TEST(QemuArgumentsTest, RamIsOurMemfdAndDevicesAreVfioUser) {
+  const Plan plan = PlanOf(TwoDevices());
+  const std::vector<std::string>& arguments = plan.processes.back().arguments;
+  EXPECT_THAT(arguments, Contains("memory-backend-file,id=ram,mem-path=/proc/"
+                                  "self/fd/3,share=on,size=67108864"));
+  EXPECT_THAT(arguments,
+              Contains(R"({"driver":"vfio-user-pci","id":"b","addr":"5",)"
+                       R"("socket":{"type":"unix","path":"/proc/self/fd/17"},)"
+                       R"("x-msg-timeout":120000})"));
+  EXPECT_THAT(arguments, Contains("-nodefaults"));
+  EXPECT_THAT(arguments, Not(Contains(HasSubstr("a.qcow2"))));
+}
+
+// A guest's command line must not become another option of QEMU's.
+TEST(QemuArgumentsTest, TextOfTheUsersStaysOneArgument) {
+  Description description = Described(
+      "boot { kernel: \"k,id=x\" cmdline: \"a,b -S 'q' \\\"d\\\"\" }");
+  QemuWiring wiring{.ram = "/run/a,b/ram", .kernel = "/x/k,id=x"};
+  const std::vector<std::string> arguments =
+      QemuArguments(description.spec(), wiring);
+  EXPECT_THAT(arguments, Contains("a,b -S 'q' \"d\""));
+  EXPECT_THAT(arguments, Contains(HasSubstr("mem-path=/run/a,,b/ram,")));
+  EXPECT_THAT(PrintArguments(arguments, "shell"),
+              HasSubstr("-append 'a,b -S '\\''q'\\'' \"d\"'"));
+  EXPECT_THAT(PrintArguments(arguments, "libvirt"),
+              HasSubstr("value='a,b -S &apos;q&apos; &quot;d&quot;'/>"));
+  EXPECT_THAT(PrintArguments({"-a", "b c"}, "json"), "[\"-a\",\"b c\"]\n");
+}
+
+}  // namespace
+}  // namespace bulkhead::vm

@@ -1,0 +1,287 @@
+#include "vm/resources.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/error.h"
+#include "vm/image.h"
+#include "vm/memory.h"
+
+namespace bulkhead::vm {
+namespace {
+
+using Kind = Resource::Kind;
+
+// For what a device keeps to resume; pages that it does not write cost nothing.
+constexpr uint64_t kStateBytes = 1 << 20;
+
+std::tuple<Kind, int, int> KeyOf(const Resource& resource) {
+  return {resource.kind, resource.device, resource.index};
+}
+
+absl::Status Failed(const std::string& what) {
+  return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno)));
+}
+
+absl::Status DirectoryError(const std::string& directory,
+                            const std::string& what, const std::string& fix) {
+  return UserError{.exit_code = kExitBadConfig,
+                   .id = "BH-S203",
+                   .where = "--runtime_dir=" + Escape(directory),
+                   .what = what,
+                   .fix = fix}
+      .ToStatus();
+}
+
+absl::StatusOr<Fd> SealedCopyOf(const Description& description,
+                                const std::string& field,
+                                const std::string& path) {
+  const Fd file(
+      open(description.Resolve(path).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  struct stat status;
+  if (!file.valid() || fstat(file.get(), &status) != 0 ||
+      !S_ISREG(status.st_mode)) {
+    const int error = file.valid() ? EINVAL : errno;
+    return description.ErrorAt(
+        field, error == EACCES ? kExitPermission : kExitBadConfig,
+        error == EACCES ? "BH-C110" : "BH-C104",
+        absl::StrCat(path, ": ", ErrnoText(error)),
+        "name a file that you may read");
+  }
+  return MakeSealedCopy(field, file.get());
+}
+
+}  // namespace
+
+Resources::~Resources() {
+  fds_.clear();
+  while (!paths_.empty()) {
+    // remove() takes files and empty directories alike.
+    (void)remove(paths_.back().c_str());
+    paths_.pop_back();
+  }
+}
+
+absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
+  absl::Status errors;
+  for (size_t d = 0; d < plan->devices.size(); ++d) {
+    PlannedDevice& device = plan->devices[d];
+    for (size_t i = 0; i < device.images.size(); ++i) {
+      absl::StatusOr<OpenedImage> image =
+          OpenImage(description, device.images[i]);
+      if (!image.ok()) {
+        errors = Join(std::move(errors), image.status());
+        continue;
+      }
+      device.images[i].In(&device.config)->set_format(image->format);
+      fds_[{Kind::kImage, static_cast<int>(d), static_cast<int>(i)}] =
+          std::move(image->fd);
+    }
+  }
+  return errors;
+}
+
+absl::Status Resources::MakeMemories(const Description& description,
+                                     const Plan& plan) {
+  absl::StatusOr<Fd> ram = MakeMemory("guest-ram", plan.ram_bytes);
+  if (!ram.ok()) return ram.status();
+  fds_[{Kind::kRam, -1, 0}] = *std::move(ram);
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    const int device = static_cast<int>(d);
+    absl::StatusOr<Fd> state = MakeMemory("device-state", kStateBytes);
+    if (!state.ok()) return state.status();
+    fds_[{Kind::kState, device, 0}] = *std::move(state);
+  }
+  const Boot& boot = description.spec().boot();
+  const std::tuple<Kind, const char*, const std::string*> files[] = {
+      {Kind::kKernel, "boot.kernel", &boot.kernel()},
+      {Kind::kInitrd, "boot.initrd", &boot.initrd()},
+      {Kind::kFirmware, "boot.firmware_image", &boot.firmware_image()}};
+  absl::Status errors;
+  for (const auto& [kind, field, path] : files) {
+    if (path->empty()) continue;
+    absl::StatusOr<Fd> copy = SealedCopyOf(description, field, *path);
+    if (!copy.ok()) {
+      errors = Join(std::move(errors), copy.status());
+      continue;
+    }
+    fds_[{kind, -1, 0}] = *std::move(copy);
+  }
+  return errors;
+}
+
+absl::Status Resources::MakePair(int type, const Resource& one,
+                                 const Resource& other) {
+  int ends[2];
+  if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) {
+    return Failed("socketpair");
+  }
+  fds_[KeyOf(one)] = Fd(ends[0]);
+  fds_[KeyOf(other)] = Fd(ends[1]);
+  return absl::OkStatus();
+}
+
+absl::Status Resources::MakeStreams(const Plan& plan) {
+  absl::Status status;
+  for (size_t i = 0; i < plan.processes.size() && status.ok(); ++i) {
+    const int index = static_cast<int>(i);
+    const bool is_qemu = plan.processes[i].role == PlannedProcess::Role::kQemu;
+    if (!is_qemu) {
+      status = MakePair(SOCK_SEQPACKET, {Kind::kControl, -1, index},
+                        {Kind::kControlLauncher, -1, index});
+    } else {
+      status = MakePair(SOCK_STREAM, {Kind::kSerial}, {Kind::kSerialUser});
+      if (!status.ok()) return status;
+      status = MakePair(SOCK_STREAM, {Kind::kMonitor}, {Kind::kMonitorUser});
+    }
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return Failed("pipe");
+    fds_[{Kind::kLogReader, -1, index}] = Fd(ends[0]);
+    fds_[{Kind::kLog, -1, index}] = Fd(ends[1]);
+    // A full pipe costs a service lines, not time.
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0 ||
+        (!is_qemu && fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0)) {
+      return Failed("F_SETFL");
+    }
+  }
+  for (size_t d = 0; d < plan.devices.size() && status.ok(); ++d) {
+    const int device = static_cast<int>(d);
+    status = MakePair(SOCK_SEQPACKET, {Kind::kChannelService, device},
+                      {Kind::kChannelShim, device});
+  }
+  for (const PlannedFd& fd : plan.processes.back().fds) {
+    if (fd.resource.kind != Kind::kKvm) continue;
+    fds_[KeyOf(fd.resource)] = Fd(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (!fds_[KeyOf(fd.resource)].valid()) return Failed("/dev/kvm");
+  }
+  return status;
+}
+
+absl::Status Resources::MakeSockets(const Plan& plan,
+                                    const std::string& runtime_dir) {
+  if (!runtime_dir.empty()) {
+    absl::Status status = ClaimDirectory(runtime_dir);
+    for (size_t d = 0; status.ok() && d < plan.devices.size(); ++d) {
+      const std::string path =
+          absl::StrCat(runtime_dir, "/", plan.devices[d].id, ".sock");
+      (void)unlink(path.c_str());  // a killed launcher's
+      status = MakeSocket(static_cast<int>(d), path);
+      if (status.ok()) paths_.push_back(path);
+    }
+    if (!status.ok()) return status;
+    // QEMU must map this very memfd; it finds it through us.
+    const std::string ram = runtime_dir + "/ram";
+    (void)unlink(ram.c_str());
+    const std::string target = absl::StrCat("/proc/", getpid(), "/fd/",
+                                            fds_.at({Kind::kRam, -1, 0}).get());
+    if (symlink(target.c_str(), ram.c_str()) != 0) return Failed(ram);
+    paths_.push_back(ram);
+    return absl::OkStatus();
+  }
+  // A private directory for as long as it takes to bind; QEMU gets each socket
+  // as an O_PATH fd, and no name remains.
+  std::string directory = "/tmp/bulkhead-XXXXXX";
+  if (mkdtemp(directory.data()) == nullptr) return Failed(directory);
+  absl::Status status;
+  for (size_t d = 0; status.ok() && d < plan.devices.size(); ++d) {
+    const std::string path = absl::StrCat(directory, "/", plan.devices[d].id);
+    status = MakeSocket(static_cast<int>(d), path);
+    if (!status.ok()) break;
+    // The jailed QEMU has another id; the directory keeps others out.
+    if (chmod(path.c_str(), 0666) != 0) status = Failed("chmod");
+    Fd socket(open(path.c_str(), O_PATH | O_CLOEXEC));
+    if (!socket.valid()) status = Failed(path);
+    fds_[{Kind::kSocket, static_cast<int>(d), 0}] = std::move(socket);
+    (void)unlink(path.c_str());
+  }
+  (void)rmdir(directory.c_str());
+  return status;
+}
+
+absl::Status Resources::ClaimDirectory(const std::string& directory) {
+  if (mkdir(directory.c_str(), 0700) == 0) {
+    paths_.push_back(directory);
+  } else if (errno != EEXIST) {
+    return DirectoryError(directory, ErrnoText(errno),
+                          "name a directory that you may write to");
+  }
+  // Whoever else may write there could put a socket of his own in QEMU's way.
+  struct stat status;
+  if (stat(directory.c_str(), &status) != 0) {
+    return DirectoryError(directory, ErrnoText(errno),
+                          "name a directory that you may write to");
+  }
+  if (status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
+    return DirectoryError(directory, "it belongs to others, or they may write",
+                          "chmod go-w DIR, or name one that does not exist");
+  }
+  const std::string lock = directory + "/lock";
+  directory_lock_ =
+      Fd(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!directory_lock_.valid()) {
+    return DirectoryError(directory, ErrnoText(errno),
+                          "name a directory that you may write to");
+  }
+  if (flock(directory_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return DirectoryError(directory, "another VM is using it",
+                          "give each VM a directory of its own");
+  }
+  paths_.push_back(lock);
+  return absl::OkStatus();
+}
+
+absl::Status Resources::MakeSocket(int device, const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return DirectoryError(path, "the socket's path is too long",
+                          "at most 107 bytes with the device's id");
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!listener.valid()) return Failed("socket");
+  const mode_t mask = umask(0177);
+  const int bound = bind(listener.get(), reinterpret_cast<sockaddr*>(&address),
+                         sizeof(address));
+  umask(mask);
+  if (bound != 0) return Failed(path);
+  if (listen(listener.get(), 1) != 0) {
+    const absl::Status status = Failed("listen");
+    (void)unlink(path.c_str());
+    return status;
+  }
+  fds_[{Kind::kListener, device, 0}] = std::move(listener);
+  return absl::OkStatus();
+}
+
+int Resources::Get(const Resource& resource) const {
+  if (resource.kind == Kind::kUser) return resource.index;
+  const auto found = fds_.find(KeyOf(resource));
+  return found == fds_.end() ? -1 : found->second.get();
+}
+
+bool Resources::KeepOverExec() const {
+  for (const auto& [key, fd] : fds_) {
+    if (fd.valid() && fcntl(fd.get(), F_SETFD, 0) != 0) return false;
+  }
+  return !directory_lock_.valid() ||
+         fcntl(directory_lock_.get(), F_SETFD, 0) == 0;
+}
+
+void Resources::Abandon() {
+  fds_.clear();
+  directory_lock_.Close();
+  paths_.clear();
+}
+
+}  // namespace bulkhead::vm

@@ -1,0 +1,310 @@
+#include "vm/vm.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "demo/check_console.h"
+#include "demo/check_run.h"
+#include "demo/demo.h"
+#include "demo/verify.h"
+#include "policy/registry.h"
+#include "vm/check.h"
+#include "vm/description.h"
+#include "vm/flags.h"
+#include "vm/hand_over.h"
+#include "vm/host.h"
+#include "vm/plan.h"
+#include "vm/qemu_args.h"
+#include "vm/resources.h"
+#include "vm/runfiles.h"
+#include "vm/size.h"
+
+namespace bulkhead::vm {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+// How long --check may take; under TCG on a busy host it is half a minute.
+constexpr uint32_t kCheckLimitSeconds = 300;
+
+void Print(FILE* to, const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
+int Fail(const absl::Status& status) {
+  Print(stderr, FormatError(status));
+  return ExitCodeOf(status);
+}
+
+// `bazel run` starts us elsewhere and tells where the user stands.
+std::string UserDirectory() {
+  const char* directory = std::getenv("BUILD_WORKING_DIRECTORY");
+  if (directory != nullptr && directory[0] == '/') return directory;
+  char* here = get_current_dir_name();
+  const std::string path = here != nullptr ? here : "/";
+  std::free(here);
+  return path;
+}
+
+void Say(const std::string& line) { Print(stderr, line + "\n"); }
+
+// From here on there is something to take away at the end: the launcher reads
+// these signals when it is there.
+void HoldSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    sigaddset(&set, signal);
+  }
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+std::string Absolute(const std::string& path) {
+  if (path.empty() || path[0] == '/') return path;
+  return absl::StrCat(UserDirectory(), "/", path);
+}
+
+absl::StatusOr<Description> ReadConfig(const std::string& name) {
+  const std::string path = Absolute(name);
+  std::string text;
+  if (!ReadFile(path, &text)) {
+    return UserError{.exit_code = kExitBadConfig,
+                     .id = "BH-C104",
+                     .where = "--config=" + Escape(name),
+                     .what = "cannot read it: " + ErrnoText(errno),
+                     .fix =
+                         "name a textproto (proto/vm.proto) of at most "
+                         "1 MiB"}
+        .ToStatus();
+  }
+  absl::StatusOr<Description> description = Description::Parse(name, text);
+  if (description.ok()) {
+    description->set_base_directory(path.substr(0, path.rfind('/')));
+  }
+  return description;
+}
+
+// One run of `vm`, in the order of its steps.
+class Run {
+ public:
+  explicit Run(Flags flags) : flags_(std::move(flags)) {}
+
+  int Go() {
+    absl::Status status = Describe();
+    if (status.ok() && !flags_.print_qemu_args.empty() && !flags_.no_qemu) {
+      Print(stdout, OwnQemuArguments());
+      return kExitOk;
+    }
+    if (status.ok()) status = MakeThePlan();
+    if (!status.ok()) return Fail(status);
+    if (flags_.dry_run) {
+      Print(stdout, FormatPlan(plan_));
+      return kExitOk;
+    }
+    status = CheckMemory(plan_.ram_bytes);
+    if (status.ok()) status = resources_.OpenImages(description_, &plan_);
+    if (status.ok()) status = resources_.MakeMemories(description_, plan_);
+    if (status.ok()) status = resources_.MakeStreams(plan_);
+    if (status.ok()) {
+      HoldSignals();
+      status = resources_.MakeSockets(
+          plan_, flags_.no_qemu ? Absolute(flags_.runtime_dir) : "");
+    }
+    if (!status.ok()) return Fail(status);
+    PrintHead();
+    return flags_.check ? RunCheck() : Fail(HandOver());
+  }
+
+ private:
+  absl::Status Describe() {
+    const bool demo = !flags_.DescribesVm();
+    if (flags_.check && !demo) {
+      return UserError{.exit_code = kExitUsage,
+                       .id = "BH-U001",
+                       .where = "--check",
+                       .what = "it checks the demo VM, with a disk of its own",
+                       .fix = "leave out --config, --device and --kernel"}
+          .ToStatus();
+    }
+    paths_ = ReadRuntimePaths();
+    absl::Status status;
+    if (!flags_.config.empty()) {
+      absl::StatusOr<Description> read = ReadConfig(flags_.config);
+      if (!read.ok()) return read.status();
+      description_ = *std::move(read);
+    } else {
+      // Paths stay as the user wrote them: a qcow2 image names its parent so.
+      description_.set_base_directory(UserDirectory());
+      if (demo) status = DescribeDemoVm();
+      if (!status.ok()) return status;
+    }
+    status = ApplyFlags(flags_, flags_.config.empty() ? "" : UserDirectory(),
+                        &description_);
+    if (!status.ok()) return status;
+    return CheckAndComplete(&description_);
+  }
+
+  absl::Status DescribeDemoVm() {
+    std::string disk = demo::DemoDiskPath();
+    if (flags_.check) {
+      absl::StatusOr<Fd> scratch = demo::MakeScratchDisk(demo::kDemoDiskBytes);
+      if (!scratch.ok()) return scratch.status();
+      scratch_disk_ = *std::move(scratch);
+      disk = absl::StrCat("/proc/self/fd/", scratch_disk_.get());
+    } else if (!flags_.dry_run && flags_.print_qemu_args.empty()) {
+      absl::Status status = demo::MakeEmptyQcow2(disk, demo::kDemoDiskBytes);
+      if (!status.ok()) return status;
+    }
+    return demo::DescribeDemo(paths_, disk, flags_.check, &description_);
+  }
+
+  absl::Status MakeThePlan() {
+    const VmSpec& spec = description_.spec();
+    PlanInputs inputs{.no_qemu = flags_.no_qemu, .policy = &policy::FindPolicy};
+    if (!flags_.no_qemu) {
+      absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
+      if (!qemu.ok()) return qemu.status();
+      absl::StatusOr<Accel> accel = ChooseAccel(spec.machine().accel());
+      if (!accel.ok()) return accel.status();
+      inputs.qemu_tree = qemu->tree;
+      inputs.qemu_binds = qemu->binds;
+      inputs.qemu_program = qemu->program;
+      inputs.ovmf = qemu->ovmf;
+      inputs.qemu_has_monitor_object = qemu->has_monitor_object;
+      inputs.use_kvm = accel->use_kvm;
+      qemu_text_ = absl::StrCat(
+          "QEMU ", qemu->version, " (", accel->use_kvm ? "kvm" : "tcg",
+          accel->note.empty() ? "" : ": ", accel->note, ")");
+    }
+    // Spinning pays only where another CPU is free for it.
+    constexpr uint32_t kSpinLimitUs = 50;
+    inputs.spin_limit_us =
+        CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
+    absl::StatusOr<Plan> plan = MakePlan(description_, inputs);
+    if (!plan.ok()) return plan.status();
+    plan_ = *std::move(plan);
+    return absl::OkStatus();
+  }
+
+  std::string OwnQemuArguments() {
+    const std::string directory = flags_.runtime_dir.empty()
+                                      ? "RUNTIME_DIR"
+                                      : Absolute(flags_.runtime_dir);
+    const Boot& boot = description_.spec().boot();
+    QemuWiring wiring{
+        .ram = directory + "/ram",
+        .kernel = description_.Resolve(boot.kernel()),
+        .initrd = description_.Resolve(boot.initrd()),
+        .firmware = description_.Resolve(boot.firmware_image()),
+        .use_kvm = description_.spec().machine().accel() == Machine::KVM};
+    for (const VmDevice& device : description_.spec().devices()) {
+      wiring.sockets.push_back(
+          absl::StrCat(directory, "/", device.id(), ".sock"));
+    }
+    return PrintArguments(
+        QemuArguments(description_.spec(), wiring),
+        flags_.print_qemu_args.empty() ? "shell" : flags_.print_qemu_args);
+  }
+
+  void PrintHead() {
+    const Machine& machine = description_.spec().machine();
+    Say(absl::StrFormat("bulkhead %s  vm=%s  memory=%s  vcpus=%d  %s", kVersion,
+                        plan_.name, FormatSize(plan_.ram_bytes),
+                        machine.vcpus(),
+                        flags_.no_qemu ? "no QEMU" : qemu_text_));
+  }
+
+  // Returns only when this process could not become the launcher.
+  absl::Status HandOver() {
+    RunOptions options{.grace_seconds = flags_.grace_seconds};
+    if (flags_.check) {
+      options.grace_seconds = 0;
+      options.limit_seconds = kCheckLimitSeconds;
+    } else if (flags_.no_qemu) {
+      // Where it always was: on stdout.
+      Print(stdout, OwnQemuArguments());
+      options.running_text = WaitingText();
+    } else {
+      options.interactive =
+          isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp();
+      options.read_stdin = !isatty(STDIN_FILENO);
+      if (options.interactive) {
+        options.running_text =
+            "--- the guest's console (Ctrl-A X quits, Ctrl-A H helps) ---";
+      }
+    }
+    absl::StatusOr<Handover> handover =
+        Handover::Make(plan_, resources_, options);
+    return handover.ok() ? handover->Execute(resources_) : handover.status();
+  }
+
+  std::string WaitingText() const {
+    return absl::StrCat(
+        "waiting for QEMU >= 10.1 with these arguments; Ctrl-C ends it.\n"
+        "  The guest's RAM is ",
+        Absolute(flags_.runtime_dir),
+        "/ram, a link to a memfd of this process: QEMU must run as the same "
+        "user, or as root.\n"
+        "  Never migrate or snapshot this VM through QEMU: it does not know "
+        "the devices' state, and says that it succeeded.");
+  }
+
+  int RunCheck() {
+    demo::CheckConsole console([](const std::string& phase, bool ok,
+                                  uint64_t ms, const std::string& detail) {
+      Say(absl::StrFormat("  guest: %-8s %-4s %6d ms  %s", phase,
+                          ok ? "ok" : "FAIL", ms, detail));
+    });
+    const absl::StatusOr<int> ended =
+        demo::RunCheckVm([this] { return Fail(HandOver()); },
+                         [this] { resources_.Abandon(); }, &console);
+    if (!ended.ok()) return Fail(ended.status());
+    if (!console.passed()) {
+      Say("check: FAILED in the guest; its last lines:");
+      for (const std::string& line : console.last_lines()) Say("  | " + line);
+      return *ended != kExitOk ? *ended : kExitInternal;
+    }
+    if (*ended != kExitOk) return *ended;
+    const absl::Status status = demo::VerifyDisk(
+        scratch_disk_.get(), demo::kDemoDiskBytes, console.files(),
+        [](const std::string& line) { Say("  host:  " + line); });
+    if (!status.ok()) return Fail(status);
+    Say("check: passed");
+    return kExitOk;
+  }
+
+  const Flags flags_;
+  std::map<std::string, std::string> paths_;
+  Description description_;
+  Plan plan_;
+  std::string qemu_text_;
+  Fd scratch_disk_;
+  Resources resources_;
+};
+
+}  // namespace
+
+int RunVm(const std::vector<std::string>& arguments) {
+  absl::StatusOr<Flags> flags = ParseFlags(arguments);
+  if (!flags.ok()) return Fail(flags.status());
+  if (flags->help) {
+    Print(stdout, HelpText());
+    return kExitOk;
+  }
+  if (flags->version) {
+    Print(stdout, absl::StrCat("bulkhead ", kVersion, "\n"));
+    return kExitOk;
+  }
+  return Run(*std::move(flags)).Go();
+}
+
+}  // namespace bulkhead::vm
