@@ -24,6 +24,7 @@ constexpr size_t kMaxCmdline = 2047;  // of Linux on x86
 constexpr uint32_t kFirstFreeSlot = 4;
 constexpr uint32_t kSlots = 32;
 constexpr uint32_t kAdapterTarget = 7;
+constexpr int kMaxNvmeNamespaces = 16;
 // Each has an interrupt of its own, and a service has few descriptors.
 constexpr uint32_t kMaxVirtioQueues = 16;
 constexpr uint32_t kMaxDefaultVirtioQueues = 4;
@@ -183,6 +184,9 @@ class Checker {
       case VmDevice::kVirtioBlk:
         CheckVirtioBlk(path + ".virtio_blk", device->mutable_virtio_blk());
         return;
+      case VmDevice::kNvme:
+        CheckNvme(path + ".nvme", device->mutable_nvme());
+        return;
       case VmDevice::MODEL_NOT_SET:
         Error(path, "BH-C111", "what device is it?",
               "add a model, for example lsi53c895a { }");
@@ -201,6 +205,27 @@ class Checker {
           std::min(spec_.machine().vcpus(), kMaxDefaultVirtioQueues));
     }
     CheckDisk(path + ".disk", device->disk());
+  }
+
+  void CheckNvme(const std::string& path, Nvme* device) {
+    CheckSerial(path + ".serial", device->serial());
+    if (device->namespace__size() == 0) {
+      Error(path + ".namespace", "BH-C111", "it has no namespace",
+            "add namespace { image: \"FILE\" }");
+    }
+    if (device->namespace__size() > kMaxNvmeNamespaces) {
+      Error(path + ".namespace", "BH-C103",
+            absl::StrCat(device->namespace__size(), " are too many"),
+            absl::StrCat("at most ", kMaxNvmeNamespaces));
+    }
+    for (int i = 0; i < device->namespace__size(); ++i) {
+      const std::string here = absl::StrCat(path, ".namespace[", i, "]");
+      if (!device->namespace_(i).serial().empty()) {
+        Error(here + ".serial", "BH-C103",
+              "the serial number is the controller's", "put it into nvme { }");
+      }
+      CheckDisk(here, device->namespace_(i));
+    }
   }
 
   void CheckScsi(const std::string& path, Lsi53c895a* adapter) {
@@ -253,14 +278,18 @@ class Checker {
       Error(path + ".block_size", "BH-C103",
             absl::StrCat(disk.block_size(), " is not possible"), "512 or 4096");
     }
-    bool printable = true;
-    for (const char c : disk.serial()) printable &= c >= 0x20 && c <= 0x7e;
-    if (!printable || disk.serial().size() > 20) {
-      Error(path + ".serial", "BH-C103", "not a serial number",
-            "at most 20 printable ASCII characters");
-    }
+    CheckSerial(path + ".serial", disk.serial());
     CheckLimit(path + ".limits.bandwidth", disk.limits().bandwidth());
     CheckLimit(path + ".limits.burst", disk.limits().burst());
+  }
+
+  void CheckSerial(const std::string& path, const std::string& serial) {
+    bool printable = true;
+    for (const char c : serial) printable &= c >= 0x20 && c <= 0x7e;
+    if (!printable || serial.size() > 20) {
+      Error(path, "BH-C103", "not a serial number",
+            "at most 20 printable ASCII characters");
+    }
   }
 
   void CheckImageName(const std::string& path, const std::string& image) {

@@ -94,10 +94,27 @@ void ConfigureVirtioBlk(const VmDevice& device, const std::string& field,
              config, images);
 }
 
+void ConfigureNvme(const VmDevice& device, const std::string& field,
+                   ServiceConfig* config, std::vector<ImageUse>* images) {
+  const Nvme& described = device.nvme();
+  NvmeConfig* nvme = config->mutable_nvme();
+  nvme->set_serial(described.serial().empty() ? device.id().substr(0, 20)
+                                              : described.serial());
+  for (int i = 0; i < described.namespace__size(); ++i) {
+    const Disk& disk = described.namespace_(i);
+    NvmeNamespaceConfig* space = nvme->add_namespaces();
+    space->set_backend(config->backends_size());
+    space->set_block_size_bytes(disk.block_size());
+    AddBackend(disk, /*cdrom=*/false,
+               absl::StrCat(field, ".nvme.namespace[", i, "]"), config, images);
+  }
+}
+
 constexpr DeviceModel kLsi53c895a = {
     "lsi53c895a", "services/lsi53c895a/service", ConfigureLsi53c895a};
-constexpr DeviceModel kVirtioBlk = {
-    "virtio_blk", "services/virtio_blk/service", ConfigureVirtioBlk};
+constexpr DeviceModel kVirtioBlk = {"virtio_blk", "services/virtio_blk/service",
+                                    ConfigureVirtioBlk};
+constexpr DeviceModel kNvme = {"nvme", "services/nvme/service", ConfigureNvme};
 
 }  // namespace
 
@@ -110,6 +127,8 @@ const DeviceModel& ModelOf(const VmDevice& device) {
   switch (device.model_case()) {
     case VmDevice::kVirtioBlk:
       return kVirtioBlk;
+    case VmDevice::kNvme:
+      return kNvme;
     case VmDevice::kLsi53C895A:
     case VmDevice::MODEL_NOT_SET:  // refused by CheckAndComplete
       break;

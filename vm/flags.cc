@@ -61,7 +61,7 @@ const std::vector<FlagRow>& Rows() {
          return absl::StrContains(value, '=');
        }},
       {"device", "MODEL,id=ID[,slot=00:04.0][,boot_index=1][,queues=N]",
-       "a device: lsi53c895a, virtio_blk", Part(PartFlag::Kind::kDevice)},
+       "a device: lsi53c895a, nvme, virtio_blk", Part(PartFlag::Kind::kDevice)},
       {"disk",
        "ID[:TARGET[.LUN]],file=F[,format=qcow2|raw][,readonly=on]"
        "[,backing=F]...[,serial=S][,block_size=N]",
@@ -178,9 +178,11 @@ absl::Status AddDevice(const PartText& part, Description* description) {
     device->mutable_lsi53c895a();
   } else if (part.head == "virtio_blk") {
     device->mutable_virtio_blk();
+  } else if (part.head == "nvme") {
+    device->mutable_nvme();
   } else {
     return part.Error(absl::StrCat("unknown device ", Escape(part.head)),
-                      "devices: lsi53c895a, virtio_blk");
+                      "devices: lsi53c895a, nvme, virtio_blk");
   }
   for (const auto& [key, value] : part.options) {
     uint32_t index = 0;
@@ -197,11 +199,16 @@ absl::Status AddDevice(const PartText& part, Description* description) {
     } else if (key == "rings" && device->has_virtio_blk() &&
                ParseEnum(value, VirtioBlk::Rings_Parse, &rings)) {
       device->mutable_virtio_blk()->set_rings(rings);
+    } else if (key == "serial" && device->has_nvme()) {
+      device->mutable_nvme()->set_serial(value);
     } else {
       return part.Error(absl::StrCat("bad option ", Escape(key)),
                         device->has_virtio_blk()
                             ? "options: id=ID, slot=00:04.0, boot_index=N, "
                               "queues=N, rings=any|split"
+                        : device->has_nvme()
+                            ? "options: id=ID, slot=00:04.0, boot_index=N, "
+                              "serial=S"
                             : "options: id=ID, slot=00:04.0, boot_index=N");
     }
   }
@@ -253,7 +260,7 @@ int FindDevice(const VmSpec& spec, const std::string& id) {
 }
 
 // "lsi0:3.1": device lsi0, target 3, LUN 1. "disk0": the disk of a device that
-// has but one.
+// has but one, or the next namespace.
 absl::Status AddMedium(const PartText& part, bool cdrom,
                        const std::string& directory, Description* description) {
   if (const int one = FindDevice(description->spec(), part.head);
@@ -265,6 +272,14 @@ absl::Status AddMedium(const PartText& part, bool cdrom,
                        .mutable_devices(one)
                        ->mutable_virtio_blk()
                        ->mutable_disk());
+  }
+  if (const int one = FindDevice(description->spec(), part.head);
+      one >= 0 && !cdrom && description->spec().devices(one).has_nvme()) {
+    Nvme* nvme = description->spec().mutable_devices(one)->mutable_nvme();
+    description->SetByFlag(absl::StrCat("devices[", one, "].nvme.namespace[",
+                                        nvme->namespace__size(), "]"),
+                           part.flag);
+    return SetDisk(part, directory, nvme->add_namespace_());
   }
   const size_t colon = part.head.rfind(':');
   const std::string id = part.head.substr(0, colon);

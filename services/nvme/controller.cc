@@ -1,0 +1,453 @@
+#include "services/nvme/controller.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "proto/frame.pb.h"
+#include "services/block/drain.h"
+
+namespace bulkhead::nvme {
+namespace {
+
+// CAP.TO: the longest that RDY takes to follow EN. A reset waits for requests
+// that a disk's limits hold back.
+constexpr uint64_t kReadyTimeoutHalfSeconds = 120;
+// Commands fetched in one turn.
+constexpr unsigned kFetchesPerTurn = 64;
+constexpr unsigned kMsiVectors = 32;
+constexpr Nanoseconds kDrainAtMost = 30'000'000'000;
+
+constexpr uint64_t kCapabilities =
+    (kMaxQueueEntries - 1) | kCapContiguousQueues |
+    kReadyTimeoutHalfSeconds << kCapTimeoutShift | kCapNvmCommandSet |
+    uint64_t{kMaxPageBits - kPageBits} << kCapMpsMaxShift;
+
+pci::Layout MakeLayout() {
+  pci::Layout layout;
+  layout.vendor_id = kVendorId;
+  layout.device_id = kDeviceId;
+  layout.class_code = kClassCode;
+  layout.subsystem_vendor_id = kVendorId;
+  layout.subsystem_id = kDeviceId;
+  layout.interrupt_pin = 1;
+  layout.bars[0] = {pci::Bar::Kind::kMemory64, Controller::kBarBytes};
+  layout.msi_vectors = kMsiVectors;
+  layout.msix = {.vectors = kVectors,
+                 .table_bar = 0,
+                 .table_offset = Controller::kMsixTable,
+                 .pba_bar = 0,
+                 .pba_offset = Controller::kMsixPending};
+  layout.express = true;
+  return layout;
+}
+
+void AddCounter(Statistics* statistics, const char* name, uint64_t value) {
+  Statistic* counter = statistics->add_counters();
+  counter->set_name(name);
+  counter->set_value(value);
+}
+
+void SetLow(uint64_t* to, uint32_t value) {
+  *to = (*to & ~uint64_t{0xffffffff}) | value;
+}
+void SetHigh(uint64_t* to, uint32_t value) {
+  *to = (*to & 0xffffffff) | uint64_t{value} << 32;
+}
+
+}  // namespace
+
+Controller::Controller(ServiceContext& context, Subsystem subsystem)
+    : Function(context, state_.pci, MakeLayout()),
+      subsystem_(std::move(subsystem)),
+      dma_(context.memory()),
+      logs_(state_.controller.logs, state_.controller.features),
+      features_(state_.controller.features),
+      queues_(state_.controller.queues, state_.controller.features, logs_,
+              dma_),
+      io_(subsystem_, queues_, logs_, dma_),
+      admin_(state_.controller.registers, state_.controller.features,
+             subsystem_, features_, queues_, logs_, io_, dma_) {
+  flush_.owner = this;
+  flush_.operation = block::Operation::kFlush;
+  flush_.done = [](block::Request* request) {
+    static_cast<Controller*>(request->owner)->flush_in_flight_ = false;
+  };
+  PowerOn();
+  Publish();
+}
+
+void Controller::Describe(DeviceDescription* description) const {
+  Function::Describe(description);
+  description->set_model("nvme");
+  ShadowRange* shadow = description->add_shadows();
+  shadow->set_region(kBar0Region);
+  shadow->set_offset(0);
+  shadow->set_size_bytes(kRegistersEnd);
+  shadow->set_shadow_offset(0);
+}
+
+// ---- registers
+
+uint32_t Controller::Register(uint64_t offset) const {
+  const RegisterState& r = state_.controller.registers;
+  switch (offset) {
+    case kCap:
+      return static_cast<uint32_t>(kCapabilities);
+    case kCap + 4:
+      return static_cast<uint32_t>(kCapabilities >> 32);
+    case kVs:
+      return kVersion14;
+    case kIntms:
+    case kIntmc:
+      return r.interrupt_mask;
+    case kCc:
+      return r.cc;
+    case kCsts:
+      return r.csts;
+    case kAqa:
+      return r.aqa;
+    case kAsq:
+      return static_cast<uint32_t>(r.asq);
+    case kAsq + 4:
+      return static_cast<uint32_t>(r.asq >> 32);
+    case kAcq:
+      return static_cast<uint32_t>(r.acq);
+    case kAcq + 4:
+      return static_cast<uint32_t>(r.acq >> 32);
+    default:
+      return 0;
+  }
+}
+
+void Controller::Publish() {
+  const absl::Span<uint8_t> shadow = context().shadow_image();
+  for (uint64_t offset = 0; offset < kRegistersEnd; offset += 4) {
+    std::atomic_ref<uint32_t>(*reinterpret_cast<uint32_t*>(&shadow[offset]))
+        .store(Register(offset), std::memory_order_relaxed);
+  }
+}
+
+uint64_t Controller::ReadBar(unsigned, uint64_t offset, unsigned size_bytes) {
+  uint64_t value = 0;
+  for (unsigned i = 0; i < size_bytes; ++i) {
+    const uint64_t at = offset + i;
+    if (at >= kRegistersEnd) break;
+    const uint64_t byte = Register(at & ~uint64_t{3}) >> (8 * (at & 3)) & 0xff;
+    value |= byte << (8 * i);
+  }
+  return value;
+}
+
+// §3.1: registers are written whole, in 32 or 64 bits; anything else is
+// undefined, and ignored here.
+void Controller::WriteBar(unsigned, uint64_t offset, unsigned size_bytes,
+                          uint64_t value) {
+  if (size_bytes < 4 || offset % 4 != 0) return;
+  if (offset >= kDoorbells) {
+    if (size_bytes != 4 || offset >= kMsixTable || !Running()) return;
+    ++doorbells_;
+    queues_.Ring(offset - kDoorbells, static_cast<uint32_t>(value));
+    return;
+  }
+  WriteRegister(offset, static_cast<uint32_t>(value));
+  if (size_bytes == 8) {
+    WriteRegister(offset + 4, static_cast<uint32_t>(value >> 32));
+  }
+  Publish();
+}
+
+void Controller::WriteRegister(uint64_t offset, uint32_t value) {
+  const bool enabled = (registers().cc & kCcEnable) != 0;
+  switch (offset) {
+    case kIntms:
+      registers().interrupt_mask |= value;
+      return;
+    case kIntmc:
+      registers().interrupt_mask &= ~value;
+      return;
+    case kCc:
+      return WriteConfiguration(value & kCcWritable);
+    // §3.1.8 to .10: not to be changed while enabled.
+    case kAqa:
+      if (!enabled) registers().aqa = value & 0x0fff0fff;
+      return;
+    case kAsq:
+      if (!enabled) SetLow(&registers().asq, value & ~0xfffu);
+      return;
+    case kAsq + 4:
+      if (!enabled) SetHigh(&registers().asq, value);
+      return;
+    case kAcq:
+      if (!enabled) SetLow(&registers().acq, value & ~0xfffu);
+      return;
+    case kAcq + 4:
+      if (!enabled) SetHigh(&registers().acq, value);
+      return;
+    default:
+      return;
+  }
+}
+
+// §3.1.5. Clearing EN resets the controller, setting it starts one; a new SHN
+// asks for a shutdown.
+void Controller::WriteConfiguration(uint32_t value) {
+  const uint32_t before = registers().cc;
+  registers().cc = value;
+  const bool was_enabled = (before & kCcEnable) != 0;
+  const bool enabled = (value & kCcEnable) != 0;
+  if (was_enabled && !enabled) {
+    StartReset();
+  } else if (!was_enabled && enabled && !resetting_) {
+    Enable();
+  }
+  if ((value & kCcShutdownMask) != 0 && (before & kCcShutdownMask) == 0) {
+    StartShutdown();
+  } else if ((value & kCcShutdownMask) == 0 && !flushing_) {
+    registers().csts &= ~kCstsShutdownMask;
+  }
+}
+
+bool Controller::Running() const {
+  const RegisterState& r = state_.controller.registers;
+  return (r.csts & (kCstsReady | kCstsFatal)) == kCstsReady && !resetting_;
+}
+
+// §7.6.1. A configuration that cannot be is a fatal status.
+void Controller::Enable() {
+  RegisterState& r = registers();
+  const uint32_t sq_entries = (r.aqa & 0xfff) + 1;
+  const uint32_t cq_entries = (r.aqa >> 16) + 1;
+  const uint64_t page_mask = (uint64_t{1} << PageBits(r.cc)) - 1;
+  if (PageBits(r.cc) > kMaxPageBits || (r.cc & kCcCommandSetMask) != 0 ||
+      (r.cc & kCcArbitrationMask) != 0 || sq_entries < 2 || cq_entries < 2 ||
+      ((r.asq | r.acq) & page_mask) != 0) {
+    if (PageBits(r.cc) > kMaxPageBits) r.cc &= ~kCcPageMask;
+    r.csts |= kCstsFatal;
+    ++fatal_errors_;
+    return;
+  }
+  queues_.Reset();
+  features_.Reset();
+  admin_.ApplyWriteCache();
+  io_.SetPageBits(PageBits(r.cc));
+  queues_.CreateCompletion(0, r.acq, cq_entries, 0, true);
+  queues_.CreateSubmission(0, r.asq, sq_entries, 0);
+  r.csts = kCstsReady;
+}
+
+// §7.3.2. RDY goes when no request of before touches guest memory any more.
+void Controller::StartReset() {
+  resetting_ = true;
+  flushing_ = false;
+  io_.Orphan();
+  Settle();
+}
+
+void Controller::FinishReset() {
+  resetting_ = false;
+  queues_.Reset();
+  logs_.Reset();
+  masked_msi_.reset();
+  registers().csts = 0;
+  registers().interrupt_mask = 0;
+  // The host was impatient and has enabled it again already.
+  if ((registers().cc & kCcEnable) != 0) Enable();
+}
+
+// §7.6.2: what the host has written is on stable storage when SHST says so.
+void Controller::StartShutdown() {
+  registers().csts =
+      (registers().csts & ~kCstsShutdownMask) | kCstsShutdownOccurring;
+  flushing_ = true;
+  flush_next_ = 0;
+  Settle();
+}
+
+void Controller::FlushNext() {
+  while (flushing_ && !flush_in_flight_) {
+    if (flush_next_ == subsystem_.namespaces.size()) {
+      flushing_ = false;
+      registers().csts =
+          (registers().csts & ~kCstsShutdownMask) | kCstsShutdownComplete;
+      return;
+    }
+    // One more than commands: a backend may refuse it when it is full.
+    block::Backend& backend = *subsystem_.namespaces[flush_next_].backend;
+    if (backend.in_flight() >= block::kMaxInFlight) return;
+    ++flush_next_;
+    flush_in_flight_ = true;
+    backend.Submit(&flush_);
+  }
+}
+
+void Controller::Settle() {
+  if (resetting_ && io_.in_flight() == 0 && !flush_in_flight_) FinishReset();
+  if (flushing_) FlushNext();
+}
+
+void Controller::WaitUntilIdle() {
+  const Nanoseconds until = context().Now() + kDrainAtMost;
+  for (;;) {
+    io_.Run();
+    Settle();
+    if (io_.idle() && !flush_in_flight_) return;
+    for (Namespace& each : subsystem_.namespaces) {
+      if (each.backend->in_flight() == 0) continue;
+      if (!block::Drain(*each.backend, until)) {
+        context().Fail("an image did not finish its requests within 30 s");
+      }
+    }
+  }
+}
+
+void Controller::ResetDevice() {
+  resetting_ = true;
+  flushing_ = false;
+  io_.Orphan();
+  WaitUntilIdle();
+  const LogState logs = state_.controller.logs;
+  state_.controller = ControllerState();
+  state_.controller.logs = logs;
+  resetting_ = false;
+  FinishReset();
+  features_.Reset();
+  admin_.ApplyWriteCache();
+  dma_.SetBusMaster(false);
+  Publish();
+}
+
+void Controller::OnConfigWrite(uint64_t, unsigned) {
+  dma_.SetBusMaster(bus_master_enabled());
+}
+
+// ---- the turn
+
+bool Controller::Fetch() {
+  unsigned fetched = 0;
+  for (; fetched < kFetchesPerTurn && io_.HasRoom(); ++fetched) {
+    Command command;
+    uint16_t sq_id;
+    if (!queues_.Fetch(&command, &sq_id)) break;
+    if (sq_id == 0) {
+      admin_.Start(command, UsableVectors(), context().Now());
+    } else {
+      io_.Start(sq_id, command);
+    }
+  }
+  return fetched > 0;
+}
+
+Turn Controller::Run(Nanoseconds now) {
+  Turn turn;
+  const uint32_t csts = registers().csts;
+  turn.worked = io_.Run();
+  if (Running()) {
+    queues_.PollDoorbells();
+    turn.worked |= Fetch();
+    admin_.Run();
+    if (queues_.fatal()) {
+      // §9.5: a ring that is no memory. The host has to reset.
+      registers().csts |= kCstsFatal;
+      ++fatal_errors_;
+    }
+  }
+  Settle();
+  if (registers().csts != csts) Publish();
+  DeliverInterrupts(now, &turn.deadline);
+  turn.busy = io_.busy() || (Running() && io_.HasRoom() && queues_.HasWork());
+  turn.poll = Running() && queues_.polls_memory();
+  return turn;
+}
+
+bool Controller::PrepareToSleep() {
+  return Running() && queues_.ArmDoorbells();
+}
+
+uint32_t Controller::UsableVectors() const {
+  if (msix_enabled()) return kVectors;
+  return msi_enabled() ? kMsiVectors : 1;
+}
+
+// §7.5. INTMS and INTMC are for INTx and MSI only.
+void Controller::DeliverInterrupts(Nanoseconds now, Nanoseconds* deadline) {
+  Vectors raised = queues_.TakeInterrupts(now, deadline);
+  if (!msix_enabled() && !msi_enabled()) {
+    const Vectors unread = Running() ? queues_.Unread() : Vectors();
+    const bool level =
+        ((unread.to_ullong() & 0xffffffff) & ~registers().interrupt_mask) != 0;
+    interrupts_ += level && !interrupt_asserted();
+    SetInterrupt(level);
+    return;
+  }
+  SetInterrupt(false);
+  raised |= masked_msi_;
+  masked_msi_.reset();
+  if (raised.none()) return;
+  for (unsigned vector = 0; vector < kVectors; ++vector) {
+    if (!raised[vector]) continue;
+    if (msix_enabled()) {
+      TriggerMsix(vector);
+    } else if (vector < 32 && (registers().interrupt_mask >> vector & 1) != 0) {
+      masked_msi_[vector] = true;
+      continue;
+    } else {
+      TriggerMsi(vector);
+    }
+    ++interrupts_;
+  }
+}
+
+// ---- state
+
+void Controller::Quiesce() {
+  io_.ReturnFused();
+  WaitUntilIdle();
+  Publish();
+}
+
+void Controller::Resume() {}
+
+absl::Span<const std::byte> Controller::State() const {
+  return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(&state_),
+                             sizeof(state_));
+}
+
+bool Controller::LoadState(absl::Span<const std::byte> state) {
+  if (state.size() != sizeof(state_)) return false;
+  const auto saved = std::make_unique<SavedState>();
+  std::memcpy(static_cast<void*>(saved.get()), state.data(), state.size());
+  if (!IsPlausible(saved->controller)) return false;
+  if (!RestoreFunction(saved->pci)) return false;
+  io_.Orphan();
+  WaitUntilIdle();
+  state_.controller = saved->controller;
+  dma_.SetBusMaster(bus_master_enabled());
+  io_.SetPageBits(PageBits(registers().cc));
+  queues_.Recover();
+  admin_.ApplyWriteCache();
+  const bool enabled = (registers().cc & kCcEnable) != 0;
+  // A reset or a shutdown that was under way is finished here.
+  resetting_ = !enabled && (registers().csts & kCstsReady) != 0;
+  flushing_ = (registers().csts & kCstsShutdownMask) == kCstsShutdownOccurring;
+  flush_next_ = 0;
+  Settle();
+  Publish();
+  return true;
+}
+
+void Controller::ReportStatistics(Statistics* statistics) const {
+  AddCounter(statistics, "nvme_commands", io_.counters().commands);
+  AddCounter(statistics, "nvme_errors", io_.counters().errors);
+  AddCounter(statistics, "nvme_waits", io_.counters().waits);
+  AddCounter(statistics, "nvme_doorbells", doorbells_);
+  AddCounter(statistics, "nvme_interrupts", interrupts_);
+  AddCounter(statistics, "nvme_fatal_errors", fatal_errors_);
+  for (const Namespace& each : subsystem_.namespaces) {
+    each.backend->ReportStatistics(statistics);
+  }
+}
+
+}  // namespace bulkhead::nvme

@@ -1,0 +1,143 @@
+// A driver that does anything: register accesses, commands of any content,
+// doorbells in registers and memory, resets, a backend that finishes late.
+//
+// An input is a list of steps of at most eight bytes each, so that libFuzzer
+// can cut and join them. Commands come from templates that a driver would send,
+// with some bytes changed.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "services/nvme/testing/rig.h"
+
+namespace bulkhead::nvme {
+namespace {
+
+constexpr int kMaxSteps = 200;
+
+class Driver {
+ public:
+  Driver(const uint8_t* data, size_t size) : data_(data), left_(size) {}
+
+  void Drive() {
+    rig_.CreateIoQueuePair(1, 16);
+    for (int step = 0; left_ > 0 && step < kMaxSteps; ++step) Step();
+  }
+
+ private:
+  uint8_t Take() {
+    if (left_ == 0) return 0;
+    --left_;
+    return *data_++;
+  }
+  uint32_t Take32() {
+    uint32_t value = 0;
+    for (int i = 0; i < 4; ++i) value = value << 8 | Take();
+    return value;
+  }
+
+  void Step() {
+    switch (Take() % 12) {
+      case 0:
+        rig_.controller->WriteRegion(kBar0Region, Take() % 0x40, 4, Take32());
+        break;
+      case 1:
+        rig_.controller->WriteRegion(kBar0Region, kDoorbells + Take() * 4ull, 4,
+                                     Take() % 40);
+        break;
+      case 2:
+        rig_.controller->ReadRegion(kBar0Region, (Take32() % 0x3ff8) & ~7u, 8);
+        break;
+      case 3:
+        PushCommand(1, BlockCommand(static_cast<IoOpcode>(Take() % 16),
+                                    Take() * 64ull, 1u + Take() * 8u));
+        break;
+      case 4:
+        PushCommand(0, MakeCommand(static_cast<AdminOpcode>(Take()), Take()));
+        break;
+      case 5: {  // a list in memory
+        const uint8_t entries = Take();
+        for (unsigned i = 0; i < entries; ++i) {
+          const Le64 entry = kBuffer + uint64_t{Take()} * 4096;
+          rig_.context.memory().Write({kLists + 8 * i}, &entry, 8);
+        }
+        break;
+      }
+      case 6:
+        rig_.disks[0]->Hold();
+        break;
+      case 7:
+        rig_.disks[0]->ReleaseAll();
+        break;
+      case 8:
+        rig_.controller->WriteRegion(kConfigRegion, Take(), 2, Take32());
+        break;
+      case 9:
+        switch (Take() % 4) {
+          case 0:
+            rig_.disks[0]->ReleaseAll();
+            rig_.controller->Reset();
+            break;
+          case 1:
+            rig_.disks[0]->ReleaseAll();
+            rig_.controller->Quiesce();
+            rig_.controller->Resume();
+            break;
+          case 2:
+            rig_.controller->PrepareToSleep();
+            break;
+          default:
+            Recover();
+        }
+        break;
+      case 10: {  // doorbells in memory
+        const uint32_t value = Take();
+        rig_.context.memory().StoreRelease32({kShadowAt + (Take() % 16) * 4ull},
+                                             value);
+        break;
+      }
+      default:
+        rig_.context.Advance(Take() * 100'000ull);
+    }
+    for (int i = 0; i < 4; ++i) rig_.controller->Run(rig_.context.Now());
+    while (rig_.Reap(0).has_value()) {
+    }
+    if (Take() % 4 != 0) {
+      while (rig_.Reap(1).has_value()) {
+      }
+    }
+  }
+
+  // As a driver does after trouble.
+  void Recover() {
+    rig_.disks[0]->ReleaseAll();
+    rig_.SetBusMaster(true);
+    rig_.Disable();
+    rig_.Enable();
+    rig_.TurnMsixOn();
+  }
+
+  void PushCommand(uint16_t queue, Command command) {
+    command.prp1 = kBuffer;
+    command.prp2 = Take() % 2 == 0 ? kLists : kBuffer + 4096;
+    auto* bytes = reinterpret_cast<uint8_t*>(&command);
+    const unsigned changes = Take() % 8;
+    for (unsigned i = 0; i < changes; ++i) bytes[Take() % 64] = Take();
+    rig_.Push(queue, command);
+    rig_.Ring(queue);
+  }
+
+  ControllerRig rig_;
+  const uint8_t* data_;
+  size_t left_;
+};
+
+}  // namespace
+}  // namespace bulkhead::nvme
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  bulkhead::nvme::Driver(data, size).Drive();
+  return 0;
+}

@@ -1,0 +1,271 @@
+// The controller's registers and its life: enable, disable, shutdown, resets,
+// interrupts, saved states.
+
+#include "services/nvme/controller.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "services/nvme/testing/rig.h"
+
+namespace bulkhead::nvme {
+namespace {
+
+// NVMe 1.4 §3.1.1, §3.1.2.
+TEST(NvmeControllerTest, TellsItsCapabilitiesAndVersion) {
+  ControllerRig rig({.start = false});
+
+  const uint64_t cap = rig.Read64(kCap);
+  EXPECT_EQ(cap & 0xffff, kMaxQueueEntries - 1);
+  EXPECT_NE(cap & kCapContiguousQueues, 0u);
+  EXPECT_NE(cap & kCapNvmCommandSet, 0u);
+  EXPECT_EQ(cap >> 32 & 0xf, 0u) << "doorbell stride";
+  EXPECT_EQ(rig.Read32(kVs), kVersion14);
+  EXPECT_EQ(rig.Read32(kCsts), 0u);
+}
+
+// §7.6.1.
+TEST(NvmeControllerTest, EnabledControllerIsReadyAndDisabledOneIsNot) {
+  ControllerRig rig;
+  EXPECT_TRUE(rig.ready());
+  EXPECT_FALSE(rig.fatal());
+
+  rig.Disable();
+  EXPECT_FALSE(rig.ready());
+  // §7.3.2: the admin queue's registers survive a controller reset.
+  EXPECT_EQ(rig.Read64(kAsq), kAdminSq);
+
+  rig.Enable();
+  EXPECT_TRUE(rig.ready());
+  std::string page;
+  EXPECT_EQ(StatusOf(rig.Identify(Cns::kController, 0, &page)),
+            Status::kSuccess);
+}
+
+TEST(NvmeControllerTest, ImpossibleConfigurationsAreFatal) {
+  const uint32_t good = 0x00460001;
+  for (const uint32_t cc :
+       {good | 5u << kCcPageShift, good | 1u << 4, good | 1u << 11}) {
+    ControllerRig rig({.start = false});
+    rig.Enable(32, cc);
+    EXPECT_TRUE(rig.fatal()) << std::hex << cc;
+    EXPECT_FALSE(rig.ready());
+    rig.Disable();
+    rig.Enable();
+    EXPECT_TRUE(rig.ready()) << "a reset makes it good again";
+  }
+  ControllerRig rig({.start = false});
+  rig.Write32(kAqa, 0);  // queues of one entry
+  rig.Write32(kCc, good);
+  EXPECT_TRUE(rig.fatal());
+}
+
+TEST(NvmeControllerTest, AdminQueueOutsideRamIsFatalAndAResetHeals) {
+  ControllerRig rig({.start = false});
+  rig.TurnMsixOn();
+  rig.Write32(kAqa, 31 | 31 << 16);
+  rig.Write64(kAsq, uint64_t{1} << 40);
+  rig.Write64(kAcq, kAdminCq);
+  rig.Write32(kCc, 0x00460001);
+  EXPECT_TRUE(rig.ready());
+
+  rig.Write32(kDoorbells, 1);
+  rig.Turns();
+  EXPECT_TRUE(rig.fatal());
+
+  rig.Disable();
+  rig.Enable();
+  EXPECT_TRUE(rig.ready());
+  EXPECT_FALSE(rig.fatal());
+}
+
+// §3.1.5, CC.EN: a reset with requests in the backend.
+TEST(NvmeControllerTest, ResetUnderLoadIsReadyAgainOnlyWhenNothingTouchesRam) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1);
+  rig.disks[0]->Hold();
+  for (int i = 0; i < 8; ++i) rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Ring(1);
+  rig.Turns();
+
+  rig.Write32(kCc, 0x00460000);
+  rig.Turns();
+  EXPECT_TRUE(rig.ready()) << "reads may still write guest memory";
+
+  // An impatient host does not wait.
+  rig.Write32(kCc, 0x00460001);
+  rig.Turns();
+  rig.disks[0]->ReleaseAll();
+  rig.Turns();
+  EXPECT_TRUE(rig.ready());
+  EXPECT_FALSE(rig.Reap(1).has_value()) << "nobody hears of them";
+
+  rig.Disable();
+  rig.Enable();
+  std::string page;
+  EXPECT_EQ(StatusOf(rig.Identify(Cns::kController, 0, &page)),
+            Status::kSuccess);
+}
+
+// §7.6.2.
+TEST(NvmeControllerTest, ShutdownFlushesEveryNamespaceAndThenSaysSo) {
+  ControllerRig rig({.block_bits = {9, 12}});
+  rig.disks[1]->Hold();
+
+  rig.Write32(kCc, 0x00464001);
+  rig.Turns();
+  EXPECT_EQ(rig.Read32(kCsts) & kCstsShutdownMask, kCstsShutdownOccurring);
+  rig.disks[1]->ReleaseAll();
+  rig.Turns();
+
+  EXPECT_EQ(rig.Read32(kCsts) & kCstsShutdownMask, kCstsShutdownComplete);
+  EXPECT_EQ(rig.disks[0]->Count(block::Operation::kFlush), 1u);
+  EXPECT_EQ(rig.disks[1]->Count(block::Operation::kFlush), 1u);
+}
+
+TEST(NvmeControllerTest, PciResetEndsEverythingAtOnce) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1);
+  rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Ring(1);
+
+  rig.controller->Reset();
+
+  rig.SetBusMaster(true);
+  EXPECT_EQ(rig.Read32(kCsts), 0u);
+  EXPECT_EQ(rig.Read32(kCc), 0u);
+  EXPECT_EQ(rig.Read64(kAsq), 0u);
+  rig.TurnMsixOn();
+  rig.Enable();
+  EXPECT_TRUE(rig.ready());
+}
+
+// ---- interrupts
+
+TEST(NvmeControllerTest, MsixSignalsOncePerBatch) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1, 64, /*vector=*/5);
+  for (int i = 0; i < 20; ++i) rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Ring(1);
+  rig.Turns();
+
+  EXPECT_EQ(rig.interrupts(5), 1);
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(rig.Reap(1).has_value());
+}
+
+// §7.5.1: the pin is high while an unmasked queue holds unread entries.
+TEST(NvmeControllerTest, PinFollowsUnreadCompletionsAndTheMask) {
+  ControllerRig rig({.start = false});
+  rig.Enable();
+  rig.Push(0, MakeCommand(AdminOpcode::kGetFeatures));
+  rig.Ring(0);
+  rig.Turns();
+  EXPECT_TRUE(rig.context.fake_interrupts().intx_level());
+
+  rig.Write32(kIntms, 1);
+  rig.Turns();
+  EXPECT_FALSE(rig.context.fake_interrupts().intx_level());
+  rig.Write32(kIntmc, 1);
+  rig.Turns();
+  EXPECT_TRUE(rig.context.fake_interrupts().intx_level());
+
+  EXPECT_TRUE(rig.Reap(0).has_value());
+  rig.Turns();
+  EXPECT_FALSE(rig.context.fake_interrupts().intx_level());
+}
+
+TEST(NvmeControllerTest, MsiIsHeldBackWhileMasked) {
+  ControllerRig rig({.start = false});
+  rig.TurnMsiOn();
+  rig.Enable();
+  rig.Write32(kIntms, 1);
+  rig.Push(0, MakeCommand(AdminOpcode::kGetFeatures));
+  rig.Ring(0);
+  rig.Turns();
+  EXPECT_EQ(rig.context.fake_interrupts().msi(0), 0);
+
+  rig.Write32(kIntmc, 1);
+  rig.Turns();
+  EXPECT_EQ(rig.context.fake_interrupts().msi(0), 1);
+}
+
+// §5.21.1.8: up to 4 completions, or 200 us.
+TEST(NvmeControllerTest, CoalescedInterruptComesAtTheThresholdOrInTime) {
+  ControllerRig rig;
+  ASSERT_EQ(StatusOf(rig.SetFeature(Feature::kInterruptCoalescing, 0x0203)),
+            Status::kSuccess);
+  rig.CreateIoQueuePair(1, 64, 3);
+  const auto push = [&rig](int count) {
+    for (int i = 0; i < count; ++i) {
+      rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+    }
+    rig.Ring(1);
+    rig.Turns();
+  };
+
+  push(4);
+  EXPECT_EQ(rig.interrupts(3), 1);
+  push(1);
+  EXPECT_EQ(rig.interrupts(3), 1);
+  EXPECT_LE(rig.controller->Run(rig.context.Now()).deadline,
+            rig.context.Now() + 200'000);
+  rig.context.Advance(250'000);
+  rig.Turns();
+  EXPECT_EQ(rig.interrupts(3), 2);
+}
+
+// ---- saved states
+
+TEST(NvmeControllerTest, SavedStateGoesOnInAnotherController) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1);
+  rig.UseShadowDoorbells();
+  rig.disks[0]->bytes()[512] = 'x';
+  rig.controller->Quiesce();
+  const absl::Span<const std::byte> state = rig.controller->State();
+
+  ControllerRig other({.start = false});
+  other.disks[0]->bytes()[512] = 'x';
+  // The same guest memory.
+  std::memcpy(other.context.memory().host_base(),
+              rig.context.memory().host_base(), kRamMib << 20);
+  ASSERT_TRUE(other.controller->LoadState(state));
+  EXPECT_TRUE(other.ready());
+
+  Command command = BlockCommand(IoOpcode::kRead, 1, 1);
+  command.cid = 77;
+  other.set_ram(other.SqAt(1),
+                std::string(reinterpret_cast<const char*>(&command), 64));
+  other.context.memory().StoreRelease32({kShadowAt + 8}, 1);
+  other.Turns();
+  EXPECT_EQ(other.ram(kBuffer, 1), "x");
+  EXPECT_EQ(other.ram(other.CqAt(1) + 12, 1), std::string(1, 77));
+}
+
+TEST(NvmeControllerTest, HostileStateIsRefusedOrHarmless) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1);
+  rig.controller->Quiesce();
+  const absl::Span<const std::byte> state = rig.controller->State();
+  const std::vector<std::byte> saved(state.begin(), state.end());
+
+  EXPECT_FALSE(rig.controller->LoadState(
+      absl::MakeConstSpan(saved.data(), saved.size() - 1)));
+  // Every byte, one at a time, at its worst.
+  for (size_t i = 0; i < saved.size(); i += 7) {
+    std::vector<std::byte> bad = saved;
+    bad[i] ^= std::byte{0xff};
+    if (!rig.controller->LoadState(absl::MakeConstSpan(bad))) continue;
+    for (int turn = 0; turn < 3; ++turn) {
+      rig.controller->Run(rig.context.Now());
+    }
+  }
+  ASSERT_TRUE(rig.controller->LoadState(absl::MakeConstSpan(saved)));
+  EXPECT_TRUE(rig.ready());
+}
+
+}  // namespace
+}  // namespace bulkhead::nvme

@@ -1,0 +1,48 @@
+// Namespace is one image as a range of logical blocks.
+//
+// TRUST    The backend checks every request again.
+// ERRORS   None.
+// THREADS  The service's loop.
+// SPEC     NVMe 1.4 §6.1.
+
+#ifndef BULKHEAD_SERVICES_NVME_NAMESPACE_H_
+#define BULKHEAD_SERVICES_NVME_NAMESPACE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "services/block/backend.h"
+
+namespace bulkhead::nvme {
+
+struct Namespace {
+  std::unique_ptr<block::Backend> backend;
+  unsigned block_bits = 9;  // 9 or 12
+  uint64_t eui64 = 0;
+  std::array<uint8_t, 16> nguid = {};
+
+  uint64_t blocks() const {
+    return backend->geometry().capacity_bytes >> block_bits;
+  }
+};
+
+// NSID n is namespaces[n - 1]. All are active, all the time.
+struct Subsystem {
+  std::string serial;  // at most 20 printable characters
+  std::vector<Namespace> namespaces;
+
+  Namespace* Find(uint32_t nsid) {
+    return nsid >= 1 && nsid <= namespaces.size() ? &namespaces[nsid - 1]
+                                                  : nullptr;
+  }
+};
+
+inline constexpr uint32_t kMaxNamespaces = 16;
+inline constexpr uint32_t kAllNamespaces = 0xffffffff;
+
+}  // namespace bulkhead::nvme
+
+#endif  // BULKHEAD_SERVICES_NVME_NAMESPACE_H_

@@ -1,0 +1,393 @@
+#include "services/nvme/queues.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+
+namespace bulkhead::nvme {
+namespace {
+
+constexpr uint64_t kEntryBytes = sizeof(Command);
+constexpr Nanoseconds kCoalescingUnit = 100'000;  // §5.21.1.8
+
+}  // namespace
+
+void Queues::Reset() {
+  state_ = QueueState();
+  in_flight_ = {};
+  reserved_ = {};
+  live_.reset();
+  burst_left_ = 0;
+  raised_.reset();
+  counted_ = {};
+  coalesces_ = false;
+  fatal_ = false;
+}
+
+// Whatever may have been coalesced is signalled: too often does no harm.
+void Queues::Recover() {
+  in_flight_ = {};
+  reserved_ = {};
+  live_.reset();
+  counted_ = {};
+  coalesces_ = false;
+  fatal_ = false;
+  burst_left_ = 0;
+  raised_ = Unread();
+  for (unsigned i = 0; i < kQueues; ++i) {
+    live_[i] = state_.submission[i].entries != 0;
+  }
+}
+
+// ---- making and removing
+
+void Queues::CreateSubmission(uint16_t id, uint64_t base, uint32_t entries,
+                              uint16_t cq_id) {
+  SubmissionQueue& queue = state_.submission[id];
+  queue = SubmissionQueue();
+  queue.base = base;
+  queue.entries = entries;
+  queue.cq_id = cq_id;
+  in_flight_[id] = 0;
+  live_[id] = true;
+  if (IsShadowed(id)) {
+    dma_.Store32(state_.shadow_doorbells + SubmissionOffset(id), 0);
+    StoreEventIndex(SubmissionOffset(id), 0);
+  }
+}
+
+void Queues::CreateCompletion(uint16_t id, uint64_t base, uint32_t entries,
+                              uint16_t vector, bool interrupts) {
+  CompletionQueue& queue = state_.completion[id];
+  queue = CompletionQueue();
+  queue.base = base;
+  queue.entries = entries;
+  queue.vector = vector;
+  queue.interrupts = interrupts;
+  reserved_[id] = 0;
+  if (IsShadowed(id)) {
+    dma_.Store32(state_.shadow_doorbells + CompletionOffset(id), 0);
+    StoreEventIndex(CompletionOffset(id), 0);
+  }
+}
+
+void Queues::DeleteSubmission(uint16_t id) {
+  state_.submission[id] = SubmissionQueue();
+  live_[id] = false;
+}
+
+void Queues::DeleteCompletion(uint16_t id) {
+  state_.completion[id] = CompletionQueue();
+}
+
+bool Queues::CompletionIsUsed(uint16_t id) const {
+  return std::any_of(state_.submission.begin(), state_.submission.end(),
+                     [id](const SubmissionQueue& queue) {
+                       return queue.entries != 0 && queue.cq_id == id;
+                     });
+}
+
+// ---- doorbells
+
+// §3.1.24, §3.1.25. A value that makes no sense is reported (§5.2, figure 146)
+// and ignored.
+void Queues::Ring(uint64_t offset, uint32_t value) {
+  const uint64_t id = offset / 8;
+  const bool is_completion = offset % 8 == 4;
+  if (offset % 4 != 0 ||
+      !(is_completion
+            ? id < kQueues && HasCompletion(static_cast<uint32_t>(id))
+            : id < kQueues && HasSubmission(static_cast<uint32_t>(id)))) {
+    logs_.Raise(kEventTypeError, kEventInvalidDoorbell,
+                LogPage::kErrorInformation);
+    return;
+  }
+  const auto queue = static_cast<uint16_t>(id);
+  if (IsShadowed(queue)) {
+    // The host has written memory first; that is never older.
+    is_completion ? ReadHead(queue) : ReadTail(queue);
+  } else {
+    is_completion ? SetHead(queue, value) : SetTail(queue, value);
+  }
+}
+
+void Queues::SetTail(uint16_t id, uint32_t value) {
+  SubmissionQueue& queue = state_.submission[id];
+  if (value >= queue.entries) {
+    logs_.Raise(kEventTypeError, kEventInvalidDoorbellValue,
+                LogPage::kErrorInformation);
+    return;
+  }
+  queue.tail = static_cast<uint16_t>(value);
+}
+
+// The head may go as far as what has been posted.
+void Queues::SetHead(uint16_t id, uint32_t value) {
+  CompletionQueue& queue = state_.completion[id];
+  const uint32_t advance = value >= queue.head
+                               ? value - queue.head
+                               : value + queue.entries - queue.head;
+  if (value >= queue.entries || advance > Used(queue)) {
+    logs_.Raise(kEventTypeError, kEventInvalidDoorbellValue,
+                LogPage::kErrorInformation);
+    return;
+  }
+  queue.head = static_cast<uint16_t>(value);
+}
+
+void Queues::ReadTail(uint16_t id) {
+  uint32_t value;
+  if (!dma_.Load32(state_.shadow_doorbells + SubmissionOffset(id), &value)) {
+    fatal_ = fatal_ || dma_.enabled();
+    return;
+  }
+  if (value != state_.submission[id].tail) SetTail(id, value);
+}
+
+void Queues::ReadHead(uint16_t id) {
+  uint32_t value;
+  if (!dma_.Load32(state_.shadow_doorbells + CompletionOffset(id), &value)) {
+    fatal_ = fatal_ || dma_.enabled();
+    return;
+  }
+  if (value != state_.completion[id].head) SetHead(id, value);
+}
+
+void Queues::StoreEventIndex(uint64_t offset, uint32_t value) {
+  dma_.Store32(state_.event_indices + offset, value);
+}
+
+// Memory takes over from the registers with what they held.
+void Queues::SyncShadow(uint16_t id) {
+  if (HasSubmission(id)) {
+    const uint32_t tail = state_.submission[id].tail;
+    dma_.Store32(state_.shadow_doorbells + SubmissionOffset(id), tail);
+    StoreEventIndex(SubmissionOffset(id), tail);
+  }
+  if (HasCompletion(id)) {
+    const uint32_t head = state_.completion[id].head;
+    dma_.Store32(state_.shadow_doorbells + CompletionOffset(id), head);
+    StoreEventIndex(CompletionOffset(id), head);
+  }
+}
+
+void Queues::UseShadowDoorbells(uint64_t doorbells, uint64_t event_indices) {
+  state_.shadow_doorbells = doorbells;
+  state_.event_indices = event_indices;
+  for (uint16_t id = 0; id < kQueues; ++id) SyncShadow(id);
+}
+
+bool Queues::PollDoorbells() {
+  if (!polls_memory() || !dma_.enabled()) return false;
+  bool found = false;
+  for (uint16_t id = 1; id < kQueues; ++id) {
+    if (!live_[id]) continue;
+    ReadTail(id);
+    const SubmissionQueue& queue = state_.submission[id];
+    found |= queue.head != queue.tail;
+  }
+  return found;
+}
+
+// Event indices first, then a fence, then the doorbells: a host that has rung
+// after we looked sees the new index and rings the register.
+bool Queues::ArmDoorbells() {
+  if (!polls_memory() || !dma_.enabled()) return false;
+  for (uint16_t id = 1; id < kQueues; ++id) {
+    if (!live_[id]) continue;
+    const SubmissionQueue& queue = state_.submission[id];
+    StoreEventIndex(SubmissionOffset(id), queue.tail);
+    // Only who waits for room needs to hear of it.
+    if (queue.head != queue.tail) {
+      StoreEventIndex(CompletionOffset(queue.cq_id),
+                      state_.completion[queue.cq_id].head);
+    }
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  PollDoorbells();
+  return HasWork();
+}
+
+// ---- commands
+
+bool Queues::HasRoom(uint16_t cq_id) {
+  const CompletionQueue& queue = state_.completion[cq_id];
+  if (Used(queue) + reserved_[cq_id] + 1 < queue.entries) return true;
+  if (!IsShadowed(cq_id)) return false;
+  ReadHead(cq_id);
+  return Used(queue) + reserved_[cq_id] + 1 < queue.entries;
+}
+
+bool Queues::CanFetch(uint16_t id) {
+  const SubmissionQueue& queue = state_.submission[id];
+  return live_[id] && queue.head != queue.tail && queue.deleting == 0 &&
+         HasRoom(queue.cq_id);
+}
+
+bool Queues::HasWork() {
+  if (fatal_ || !dma_.enabled()) return false;
+  for (uint16_t id = 0; id < kQueues; ++id) {
+    if (CanFetch(id)) return true;
+  }
+  return false;
+}
+
+bool Queues::FetchFrom(uint16_t id, Command* command) {
+  SubmissionQueue& queue = state_.submission[id];
+  if (!dma_.Read(queue.base + kEntryBytes * queue.head, command,
+                 sizeof *command)) {
+    fatal_ = true;
+    return false;
+  }
+  queue.head = static_cast<uint16_t>(
+      queue.head + 1u == queue.entries ? 0 : queue.head + 1u);
+  ++in_flight_[id];
+  ++reserved_[queue.cq_id];
+  return true;
+}
+
+// §4.13: bursts of so many commands from each queue in turn.
+bool Queues::Fetch(Command* command, uint16_t* sq_id) {
+  if (fatal_ || !dma_.enabled()) return false;
+  const uint32_t burst_bits = features_.arbitration & 7u;
+  auto id = static_cast<uint16_t>(state_.next_queue);
+  for (unsigned looked = 0; looked <= kQueues; ++looked) {
+    if (burst_left_ > 0 && CanFetch(id)) {
+      --burst_left_;
+      state_.next_queue = id;
+      *sq_id = id;
+      return FetchFrom(id, command);
+    }
+    id = static_cast<uint16_t>(id + 1 == kQueues ? 0 : id + 1);
+    burst_left_ = burst_bits == 7 ? ~0u : 1u << burst_bits;
+  }
+  return false;
+}
+
+void Queues::Unfetch(uint16_t sq_id) {
+  SubmissionQueue& queue = state_.submission[sq_id];
+  Detach(sq_id);
+  queue.head = static_cast<uint16_t>(queue.head == 0 ? queue.entries - 1
+                                                     : queue.head - 1u);
+}
+
+void Queues::Detach(uint16_t sq_id) {
+  --in_flight_[sq_id];
+  --reserved_[state_.submission[sq_id].cq_id];
+}
+
+void Queues::Complete(uint16_t sq_id, uint16_t cid, Status status, bool more,
+                      uint32_t result) {
+  const SubmissionQueue& queue = state_.submission[sq_id];
+  Detach(sq_id);
+  Completion completion = {};
+  completion.result = result;
+  completion.sq_head = queue.head;
+  completion.sq_id = sq_id;
+  completion.cid = cid;
+  uint32_t field = uint32_t{static_cast<uint16_t>(status)} << 1;
+  if (more) field |= kCompletionMore;
+  switch (status) {
+    case Status::kSuccess:
+    case Status::kInternalError:
+    case Status::kNamespaceNotReady:
+    case Status::kAbortRequested:
+    case Status::kAbortedSqDeletion:
+    case Status::kAbortedFailedFused:
+      break;
+    default:
+      field |= kCompletionDoNotRetry;
+  }
+  completion.status = static_cast<uint16_t>(field);
+  Post(queue.cq_id, completion);
+}
+
+void Queues::CompleteLate(uint16_t sq_id, uint16_t cid, Status status,
+                          uint32_t result) {
+  ++in_flight_[sq_id];
+  ++reserved_[state_.submission[sq_id].cq_id];
+  Complete(sq_id, cid, status, false, result);
+}
+
+// The host sees the phase bit last: it lies in the last four bytes.
+void Queues::Post(uint16_t cq_id, const Completion& completion) {
+  CompletionQueue& queue = state_.completion[cq_id];
+  const uint64_t at = queue.base + sizeof(Completion) * queue.tail;
+  const uint32_t last =
+      completion.cid | (uint32_t{completion.status} | queue.phase) << 16;
+  if (!dma_.Write(at, &completion, offsetof(Completion, cid)) ||
+      !dma_.Store32(at + offsetof(Completion, cid), last)) {
+    fatal_ = true;
+    return;
+  }
+  if (++queue.tail == queue.entries) {
+    queue.tail = 0;
+    queue.phase ^= 1;
+  }
+  if (queue.interrupts != 0) CountForInterrupt(queue);
+}
+
+// ---- interrupts
+
+// §5.21.1.8: a vector is held back until so many completions are there, or so
+// much time has gone by. Never for the admin queue.
+void Queues::CountForInterrupt(const CompletionQueue& queue) {
+  const uint32_t threshold = features_.coalescing & 0xff;
+  const uint32_t time = features_.coalescing >> 8 & 0xff;
+  const uint16_t vector = queue.vector;
+  if (threshold == 0 || time == 0 || &queue == &state_.completion[0] ||
+      features_.coalescing_disabled[vector] != 0) {
+    raised_[vector] = true;
+    return;
+  }
+  if (++counted_[vector] > threshold) {
+    raised_[vector] = true;
+    return;
+  }
+  if (counted_[vector] == 1) since_[vector] = 0;  // as of the next look
+  coalesces_ = true;
+}
+
+Vectors Queues::TakeInterrupts(Nanoseconds now, Nanoseconds* deadline) {
+  if (coalesces_) {
+    coalesces_ = false;
+    const Nanoseconds time =
+        (features_.coalescing >> 8 & 0xff) * kCoalescingUnit;
+    for (unsigned vector = 0; vector < kVectors; ++vector) {
+      if (counted_[vector] == 0 || raised_[vector]) continue;
+      if (since_[vector] == 0) since_[vector] = now;
+      if (now - since_[vector] >= time) {
+        raised_[vector] = true;
+      } else {
+        coalesces_ = true;
+        *deadline = std::min(*deadline, since_[vector] + time);
+      }
+    }
+  }
+  const Vectors now_raised = raised_;
+  if (now_raised.any()) {
+    for (unsigned vector = 0; vector < kVectors; ++vector) {
+      if (now_raised[vector]) counted_[vector] = 0;
+    }
+    raised_.reset();
+  }
+  return now_raised;
+}
+
+// A host that interrupts by INTx is told to ring the head's register, always.
+Vectors Queues::Unread() {
+  Vectors unread;
+  for (uint16_t id = 0; id < kQueues; ++id) {
+    CompletionQueue& queue = state_.completion[id];
+    if (queue.entries == 0 || queue.interrupts == 0) continue;
+    if (IsShadowed(id)) {
+      StoreEventIndex(CompletionOffset(id), queue.head);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      ReadHead(id);
+    }
+    if (queue.head != queue.tail) unread[queue.vector] = true;
+  }
+  return unread;
+}
+
+}  // namespace bulkhead::nvme

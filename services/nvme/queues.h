@@ -1,0 +1,151 @@
+// Queues are the rings in guest memory: commands come from submission queues,
+// round robin, and completions go to completion queues.
+//
+// A command is fetched only when its completion queue has an entry for it that
+// no other command in flight will need. So a host that submits and never reaps
+// stops itself, and a completion always finds room.
+//
+// Doorbells come as register writes, or (for I/O queues, after Doorbell Buffer
+// Config) from memory, which is then polled; while the service sleeps, the
+// event indices tell the host to ring the register.
+//
+// TRUST    Ring addresses, doorbell values and entries are the guest's. Indices
+//          are checked against the ring's size where they enter.
+// ERRORS   A fault of the host's is an event (§5.2) or, where memory for a ring
+//          is not there, a fatal controller status.
+// THREADS  The service's loop.
+// SPEC     NVMe 1.4 §3.1.24, §4.1, §4.6, §5.7, §7.2, §7.5.
+
+#ifndef BULKHEAD_SERVICES_NVME_QUEUES_H_
+#define BULKHEAD_SERVICES_NVME_QUEUES_H_
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+
+#include "services/nvme/data_pointer.h"
+#include "services/nvme/dma.h"
+#include "services/nvme/logs.h"
+#include "services/nvme/spec.h"
+#include "services/nvme/state.h"
+#include "services/runtime/device.h"
+
+namespace bulkhead::nvme {
+
+using Vectors = std::bitset<kVectors>;
+
+class Queues {
+ public:
+  Queues(QueueState& state, const FeatureState& features, Logs& logs, Dma& dma)
+      : state_(state), features_(features), logs_(logs), dma_(dma) {}
+
+  // Every queue as after a controller reset: none.
+  void Reset();
+  // After a state has been loaded.
+  void Recover();
+
+  // ---- making and removing; the caller has checked the parameters
+
+  void CreateSubmission(uint16_t id, uint64_t base, uint32_t entries,
+                        uint16_t cq_id);
+  void CreateCompletion(uint16_t id, uint64_t base, uint32_t entries,
+                        uint16_t vector, bool interrupts);
+  void DeleteSubmission(uint16_t id);
+  void DeleteCompletion(uint16_t id);
+  bool HasSubmission(uint32_t id) const {
+    return id < kQueues && state_.submission[id].entries != 0;
+  }
+  bool HasCompletion(uint32_t id) const {
+    return id < kQueues && state_.completion[id].entries != 0;
+  }
+  bool CompletionIsUsed(uint16_t id) const;
+  SubmissionQueue& submission(uint16_t id) { return state_.submission[id]; }
+  unsigned in_flight(uint16_t id) const { return in_flight_[id]; }
+
+  // ---- doorbells
+
+  // A write to the doorbell at `offset` from the first.
+  void Ring(uint64_t offset, uint32_t value);
+  void UseShadowDoorbells(uint64_t doorbells, uint64_t event_indices);
+  bool polls_memory() const { return state_.shadow_doorbells != 0; }
+  // Looks at the doorbells in memory; true: some queue has new commands.
+  bool PollDoorbells();
+  // Asks the host to ring registers again, and looks once more.
+  bool ArmDoorbells();
+
+  // ---- commands
+
+  // The next command, round robin in bursts. False: there is none that could be
+  // taken now.
+  bool Fetch(Command* command, uint16_t* sq_id);
+  // Whether Fetch would find one.
+  bool HasWork();
+  // Ends a fetched command. `more`: the error log tells more.
+  void Complete(uint16_t sq_id, uint16_t cid, Status status, bool more,
+                uint32_t result);
+  // Whether a completion that keeps no room could be posted.
+  bool HasRoomFor(uint16_t sq_id) {
+    return dma_.enabled() && HasRoom(state_.submission[sq_id].cq_id);
+  }
+  // Ends a command that was fetched long ago and keeps no room (asynchronous
+  // events). Only after HasRoomFor.
+  void CompleteLate(uint16_t sq_id, uint16_t cid, Status status,
+                    uint32_t result);
+  // Puts the command fetched last from this queue back into it.
+  void Unfetch(uint16_t sq_id);
+  // A fetched command is in flight no more, and keeps no room.
+  void Detach(uint16_t sq_id);
+
+  // ---- interrupts
+
+  // Vectors to signal now. `*deadline`: when to look again.
+  Vectors TakeInterrupts(Nanoseconds now, Nanoseconds* deadline);
+  // Vectors whose queues hold entries that the host has not taken; for the
+  // level of INTx.
+  Vectors Unread();
+
+  // A ring does not lie in memory: the controller has failed.
+  bool fatal() const { return fatal_; }
+
+ private:
+  bool IsShadowed(uint32_t id) const {
+    return id != 0 && state_.shadow_doorbells != 0;
+  }
+  // Byte offset of a doorbell in the registers and in both buffers.
+  static uint64_t SubmissionOffset(uint32_t id) { return uint64_t{8} * id; }
+  static uint64_t CompletionOffset(uint32_t id) { return uint64_t{8} * id + 4; }
+  void SetTail(uint16_t id, uint32_t value);
+  void SetHead(uint16_t id, uint32_t value);
+  void ReadTail(uint16_t id);
+  void ReadHead(uint16_t id);
+  // Tells the host (in memory) how far a queue has been looked at.
+  void StoreEventIndex(uint64_t offset, uint32_t value);
+  void SyncShadow(uint16_t id);
+  uint32_t Used(const CompletionQueue& queue) const {
+    return queue.tail >= queue.head ? queue.tail - queue.head
+                                    : queue.tail + queue.entries - queue.head;
+  }
+  bool HasRoom(uint16_t cq_id);
+  bool CanFetch(uint16_t id);
+  bool FetchFrom(uint16_t id, Command* command);
+  void Post(uint16_t cq_id, const Completion& completion);
+  void CountForInterrupt(const CompletionQueue& queue);
+
+  QueueState& state_;
+  const FeatureState& features_;
+  Logs& logs_;
+  Dma& dma_;
+  std::array<uint32_t, kQueues> in_flight_ = {};  // by submission queue
+  std::array<uint32_t, kQueues> reserved_ = {};   // by completion queue
+  std::bitset<kQueues> live_;                     // submission queues there are
+  uint32_t burst_left_ = 0;
+  Vectors raised_;
+  std::array<uint32_t, kVectors> counted_ = {};  // coalesced completions
+  std::array<Nanoseconds, kVectors> since_ = {};
+  bool coalesces_ = false;  // some vector has completions held back
+  bool fatal_ = false;
+};
+
+}  // namespace bulkhead::nvme
+
+#endif  // BULKHEAD_SERVICES_NVME_QUEUES_H_

@@ -1,0 +1,92 @@
+// A Linux guest drives the jailed NVMe controller: nvme-cli asks it everything,
+// file systems live on it, it is reset under load, and the guest reboots.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/guest/boot_image.h"
+#include "tests/support/own_qemu.h"
+#include "tests/support/process.h"
+
+namespace bulkhead::testing {
+namespace {
+
+constexpr Seconds kScript(420);
+
+class NvmeGuestTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (RuntimePath("guest_kernel").empty()) {
+      GTEST_SKIP() << "run ./bazelw once";
+    }
+    small_ = scratch_.path() + "/small.qcow2";
+    large_ = scratch_.path() + "/large.img";
+    ASSERT_EQ(system(("qemu-img create -q -f qcow2 " + small_ + " 64M").c_str()),
+              0);
+    std::ofstream(large_).close();
+    std::filesystem::resize_file(large_, 64 << 20);
+  }
+
+  std::vector<std::string> Command(const std::string& script) {
+    const std::string description = scratch_.path() + "/vm.textproto";
+    std::ofstream(description)
+        << "name: \"nvme\"  access_deadline_ms: 5000\n"
+        << "machine { type: Q35  accel: TCG  memory: \"256MiB\" }\n"
+        << "boot { kernel: \"" << RuntimePath("guest_kernel")
+        << "\" initrd: \""
+        << std::filesystem::absolute("tools/guest/initrd.cpio").string()
+        << "\"\n cmdline: \"console=ttyS0 quiet panic=-1 "
+        << "bulkhead.disk=nvme0n1 bulkhead.script=" << script << "\" }\n"
+        << "devices { id: \"nvme0\" nvme { serial: \"BH-GUEST\"\n"
+        << "  namespace { image: \"" << small_ << "\" format: QCOW2 }\n"
+        << "  namespace { image: \"" << large_
+        << "\" format: RAW block_size: 4096 } } }\n";
+    return {"launcher/vm", "--config=" + description};
+  }
+
+  ScratchDirectory scratch_;
+  std::string small_;
+  std::string large_;
+};
+
+TEST_F(NvmeGuestTest, AnswersNvmeCliAndKeepsFilesThroughResetsUnderLoad) {
+  Process vm(Command("nvme"));
+  EXPECT_TRUE(vm.WaitFor("BULKHEAD-SCRIPT name=nvme result=ok", kScript))
+      << vm.output();
+  EXPECT_EQ(vm.Wait(Seconds(60)), 0) << vm.output();
+  EXPECT_EQ(vm.output().find("result=fail"), std::string::npos) << vm.output();
+  EXPECT_EQ(system(("qemu-img check -q " + small_).c_str()), 0);
+}
+
+TEST_F(NvmeGuestTest, RebootedGuestFindsWhatItWroteBefore) {
+  Process vm(Command("reboot"));
+  EXPECT_TRUE(vm.WaitFor("BULKHEAD-REBOOT phase=going", kScript))
+      << vm.output();
+  EXPECT_TRUE(vm.WaitFor("BULKHEAD-REBOOT result=ok", kScript)) << vm.output();
+  EXPECT_EQ(vm.Wait(Seconds(60)), 0) << vm.output();
+}
+
+// SeaBIOS boots from the second of two controllers: one of ours does not stand
+// in another's way.
+TEST_F(NvmeGuestTest, SeaBiosBootsFromOneOfTwoControllers) {
+  BootImage image(scratch_.path() + "/boot.img",
+                  BootImage::Ending::kRebootOnce);
+  const std::string description = scratch_.path() + "/vm.textproto";
+  std::ofstream(description)
+      << "machine { accel: TCG memory: \"64MiB\" }\n"
+      << "devices { id: \"a\" slot: \"00:05.0\" nvme { namespace { image: \""
+      << image.path() << "\" format: RAW } } }\n"
+      << "devices { id: \"b\" slot: \"00:06.0\" nvme { namespace { image: \""
+      << large_ << "\" format: RAW } } }\n";
+  Process vm({"launcher/vm", "--config=" + description});
+  EXPECT_TRUE(vm.WaitFor("BOOT write=ok", Seconds(90))) << vm.output();
+  EXPECT_TRUE(vm.WaitFor("BOOT count=02", Seconds(90))) << vm.output();
+  EXPECT_EQ(vm.Wait(Seconds(60)), 0) << vm.output();
+  EXPECT_TRUE(image.InverseWasWritten());
+  EXPECT_EQ(image.boots(), 2);
+}
+
+}  // namespace
+}  // namespace bulkhead::testing
