@@ -1,7 +1,9 @@
-// How fast is a disk in a real Linux guest: our jailed lsi53c895a, or the one
-// inside QEMU?
+// How fast is a disk in a real Linux guest: behind our jailed device, or behind
+// the one inside QEMU?
 //
-//   bazel run -c opt //bench:guest_disk -- [--rounds=3] [--seconds=3] [--dir=D]
+//   bazel run -c opt //bench:guest_disk --
+//   [--device=lsi53c895a|nvme|virtio_blk]
+//       [--rounds=3] [--seconds=3] [--dir=D] [--json=FILE]
 //
 // Boots the test guest in turn with each, the same machine, kernel, initrd and
 // qcow2 image (on --dir, /dev/shm by default), and runs tests/guest/scripts/
@@ -33,7 +35,38 @@ constexpr char kInitrd[] = "tools/guest/initrd.cpio";
 constexpr char kOurs[] = "bulkhead";
 constexpr char kPeer[] = "qemu in-process";
 
+// A device of ours and its like in QEMU.
+struct Contest {
+  const char* name;
+  const char* disk;               // in the guest
+  const char* our_device;         // --device
+  const char* our_disk;           // --disk, without the file
+  std::vector<const char*> peer;  // QEMU's -device, each
+};
+
+const std::vector<Contest>& Contests() {
+  static const auto& contests = *new std::vector<Contest>{
+      {"lsi53c895a",
+       "sda",
+       "lsi53c895a,id=dev0",
+       "dev0:0",
+       {"lsi53c895a,id=lsi0", "scsi-hd,bus=lsi0.0,scsi-id=0,drive=disk"}},
+      {"nvme",
+       "nvme0n1",
+       "nvme,id=dev0",
+       "dev0",
+       {"nvme,serial=peer,drive=disk"}},
+      {"virtio_blk",
+       "vda",
+       "virtio_blk,id=dev0",
+       "dev0",
+       {"virtio-blk-pci,drive=disk"}},
+  };
+  return contests;
+}
+
 struct Options {
+  Contest contest = Contests()[0];
   int rounds = 3;
   int seconds = 3;
   std::string directory = "/dev/shm";
@@ -51,7 +84,18 @@ Options ParseOptions(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
     std::string value;
-    if (ReadOption(argv[i], "--rounds", &value)) {
+    if (ReadOption(argv[i], "--device", &value)) {
+      bool known = false;
+      for (const Contest& contest : Contests()) {
+        if (value != contest.name) continue;
+        options.contest = contest;
+        known = true;
+      }
+      if (!known) {
+        fprintf(stderr, "unknown device %s\n", value.c_str());
+        exit(2);
+      }
+    } else if (ReadOption(argv[i], "--rounds", &value)) {
       options.rounds = atoi(value.c_str());
     } else if (ReadOption(argv[i], "--seconds", &value)) {
       options.seconds = atoi(value.c_str());
@@ -59,7 +103,8 @@ Options ParseOptions(int argc, char** argv) {
     } else if (ReadOption(argv[i], "--json", &options.json)) {
     } else {
       fprintf(stderr,
-              "unknown argument %s; known: --rounds=N --seconds=N --dir=D "
+              "unknown argument %s; known: --device=D --rounds=N --seconds=N "
+              "--dir=D "
               "--json=FILE\n",
               argv[i]);
       exit(2);
@@ -81,7 +126,8 @@ std::string MakeImage(const std::string& directory) {
 
 std::string KernelArguments(const Options& options) {
   return "console=ttyS0 quiet bulkhead.script=bench bulkhead.seconds=" +
-         std::to_string(options.seconds);
+         std::to_string(options.seconds) +
+         " bulkhead.disk=" + options.contest.disk;
 }
 
 std::vector<std::string> OurCommand(const Options& options,
@@ -93,8 +139,9 @@ std::vector<std::string> OurCommand(const Options& options,
       "--kernel=" + RuntimePath("guest_kernel"),
       std::string("--initrd=") + std::filesystem::absolute(kInitrd).string(),
       "--append=" + KernelArguments(options),
-      "--device=lsi53c895a,id=lsi0",
-      "--disk=lsi0:0,file=" + image + ",format=qcow2"};
+      std::string("--device=") + options.contest.our_device,
+      std::string("--disk=") + options.contest.our_disk + ",file=" + image +
+          ",format=qcow2"};
 }
 
 std::vector<std::string> PeerCommand(const Options& options,
@@ -104,21 +151,22 @@ std::vector<std::string> PeerCommand(const Options& options,
   std::filesystem::copy_file(RuntimePath("guest_kernel"),
                              directory + "/vmlinuz", copy);
   std::filesystem::copy_file(kInitrd, directory + "/initrd", copy);
-  return testing::QemuCommand(
-      {"-nodefaults", "-no-user-config",
-       "-display",    "none",
-       "-serial",     "stdio",
-       "-machine",    "pc,memory-backend=ram,graphics=off,usb=off,vmport=off",
-       "-accel",      "tcg",
-       "-m",          "512M",
-       "-object",     "memory-backend-memfd,id=ram,share=on,size=512M",
-       "-kernel",     directory + "/vmlinuz",
-       "-initrd",     directory + "/initrd",
-       "-append",     KernelArguments(options),
-       "-device",     "lsi53c895a,id=lsi0",
-       "-drive",      "if=none,id=disk,format=qcow2,file=" + image,
-       "-device",     "scsi-hd,bus=lsi0.0,scsi-id=0,drive=disk"},
-      {directory});
+  std::vector<std::string> arguments = {
+      "-nodefaults", "-no-user-config",
+      "-display",    "none",
+      "-serial",     "stdio",
+      "-machine",    "pc,memory-backend=ram,graphics=off,usb=off,vmport=off",
+      "-accel",      "tcg",
+      "-m",          "512M",
+      "-object",     "memory-backend-memfd,id=ram,share=on,size=512M",
+      "-kernel",     directory + "/vmlinuz",
+      "-initrd",     directory + "/initrd",
+      "-append",     KernelArguments(options),
+      "-drive",      "if=none,id=disk,format=qcow2,file=" + image};
+  for (const char* device : options.contest.peer) {
+    arguments.insert(arguments.end(), {"-device", device});
+  }
+  return testing::QemuCommand(arguments, {directory});
 }
 
 // "iops=411" of one BULKHEAD-BENCH line.
@@ -168,7 +216,9 @@ int Run(const Options& options) {
   const std::string directory =
       options.directory + "/bulkhead-guest-disk-" + std::to_string(getpid());
   std::filesystem::create_directory(directory);
-  Comparison comparison("A qcow2 disk in a Linux guest (TCG, 1 vCPU)",
+  Comparison comparison(std::string("A qcow2 disk in a Linux guest (TCG, 1 "
+                                    "vCPU), ") +
+                            options.contest.name,
                         {kOurs, kPeer});
   bool good = true;
   for (int round = 0; good && round < options.rounds; ++round) {

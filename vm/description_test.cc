@@ -56,8 +56,18 @@ TEST(DescriptionTest, UnknownFieldIsNamedWithItsPlaceAndTheNearestOne) {
 }
 
 TEST(DescriptionTest, UnknownDeviceListsTheDevicesThereAre) {
-  EXPECT_THAT(ErrorOf("devices { id: \"n\" nvme { } }"),
+  EXPECT_THAT(ErrorOf("devices { id: \"n\" floppy { } }"),
               HasSubstr("VmDevice has: id, slot, boot_index, lsi53c895a"));
+}
+
+TEST(DescriptionTest, NvmeNeedsNamespacesAndHasTheSerialNumberItself) {
+  EXPECT_THAT(ErrorOf("devices { nvme { } }"),
+              HasSubstr("devices[0].nvme.namespace: it has no namespace"));
+  const std::string errors =
+      ErrorOf("devices { nvme { serial: \"123456789012345678901\" "
+              "namespace { image: \"x\" serial: \"y\" } } }");
+  EXPECT_THAT(errors, HasSubstr("nvme.serial: not a serial number"));
+  EXPECT_THAT(errors, HasSubstr("the serial number is the controller's"));
 }
 
 TEST(DescriptionTest, EveryMistakeIsToldAtOnce) {
