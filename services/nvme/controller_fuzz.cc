@@ -1,9 +1,10 @@
 // A driver that does anything: register accesses, commands of any content,
 // doorbells in registers and memory, resets, a backend that finishes late.
 //
-// An input is a list of steps of at most eight bytes each, so that libFuzzer
-// can cut and join them. Commands come from templates that a driver would send,
-// with some bytes changed.
+// An input is a list of short steps, so that libFuzzer can cut and join them.
+// Commands come from templates that a driver would send, with some bytes
+// changed. The seeds are what Linux and SeaBIOS do from probe to first reads,
+// and drivers in trouble.
 
 #include <cstddef>
 #include <cstdint>
@@ -40,23 +41,32 @@ class Driver {
 
   void Step() {
     switch (Take() % 12) {
-      case 0:
-        rig_.controller->WriteRegion(kBar0Region, Take() % 0x40, 4, Take32());
+      case 0: {
+        const uint64_t at = Take() % 0x40;
+        rig_.controller->WriteRegion(kBar0Region, at, 4, Take32());
         break;
-      case 1:
-        rig_.controller->WriteRegion(kBar0Region, kDoorbells + Take() * 4ull, 4,
+      }
+      case 1: {
+        const uint64_t doorbell = Take();
+        rig_.controller->WriteRegion(kBar0Region, kDoorbells + 4 * doorbell, 4,
                                      Take() % 40);
         break;
+      }
       case 2:
         rig_.controller->ReadRegion(kBar0Region, (Take32() % 0x3ff8) & ~7u, 8);
         break;
-      case 3:
-        PushCommand(1, BlockCommand(static_cast<IoOpcode>(Take() % 16),
-                                    Take() * 64ull, 1u + Take() * 8u));
+      case 3: {
+        const auto opcode = static_cast<IoOpcode>(Take() % 16);
+        const uint64_t slba = Take() * 64ull;
+        const uint32_t blocks = 1u + Take() * 8u;
+        PushCommand(1, BlockCommand(opcode, slba, blocks));
         break;
-      case 4:
-        PushCommand(0, MakeCommand(static_cast<AdminOpcode>(Take()), Take()));
+      }
+      case 4: {
+        const auto opcode = static_cast<AdminOpcode>(Take());
+        PushCommand(0, MakeCommand(opcode, Take()));
         break;
+      }
       case 5: {  // a list in memory
         const uint8_t entries = Take();
         for (unsigned i = 0; i < entries; ++i) {
@@ -71,9 +81,11 @@ class Driver {
       case 7:
         rig_.disks[0]->ReleaseAll();
         break;
-      case 8:
-        rig_.controller->WriteRegion(kConfigRegion, Take(), 2, Take32());
+      case 8: {
+        const uint64_t at = Take();
+        rig_.controller->WriteRegion(kConfigRegion, at, 2, Take32());
         break;
+      }
       case 9:
         switch (Take() % 4) {
           case 0:
@@ -124,7 +136,10 @@ class Driver {
     command.prp2 = Take() % 2 == 0 ? kLists : kBuffer + 4096;
     auto* bytes = reinterpret_cast<uint8_t*>(&command);
     const unsigned changes = Take() % 8;
-    for (unsigned i = 0; i < changes; ++i) bytes[Take() % 64] = Take();
+    for (unsigned i = 0; i < changes; ++i) {
+      const size_t at = Take() % 64;
+      bytes[at] = Take();
+    }
     rig_.Push(queue, command);
     rig_.Ring(queue);
   }

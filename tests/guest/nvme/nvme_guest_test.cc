@@ -23,8 +23,8 @@ class NvmeGuestTest : public ::testing::Test {
     }
     small_ = scratch_.path() + "/small.qcow2";
     large_ = scratch_.path() + "/large.img";
-    ASSERT_EQ(system(("qemu-img create -q -f qcow2 " + small_ + " 64M").c_str()),
-              0);
+    ASSERT_EQ(
+        system(("qemu-img create -q -f qcow2 " + small_ + " 64M").c_str()), 0);
     std::ofstream(large_).close();
     std::filesystem::resize_file(large_, 64 << 20);
   }
@@ -34,8 +34,7 @@ class NvmeGuestTest : public ::testing::Test {
     std::ofstream(description)
         << "name: \"nvme\"  access_deadline_ms: 5000\n"
         << "machine { type: Q35  accel: TCG  memory: \"256MiB\" }\n"
-        << "boot { kernel: \"" << RuntimePath("guest_kernel")
-        << "\" initrd: \""
+        << "boot { kernel: \"" << RuntimePath("guest_kernel") << "\" initrd: \""
         << std::filesystem::absolute("tools/guest/initrd.cpio").string()
         << "\"\n cmdline: \"console=ttyS0 quiet panic=-1 "
         << "bulkhead.disk=nvme0n1 bulkhead.script=" << script << "\" }\n"
@@ -76,9 +75,10 @@ TEST_F(NvmeGuestTest, SeaBiosBootsFromOneOfTwoControllers) {
   const std::string description = scratch_.path() + "/vm.textproto";
   std::ofstream(description)
       << "machine { accel: TCG memory: \"64MiB\" }\n"
-      << "devices { id: \"a\" slot: \"00:05.0\" nvme { namespace { image: \""
+      << "devices { id: \"a\" slot: \"00:06.0\" boot_index: 1 nvme { namespace "
+         "{ image: \""
       << image.path() << "\" format: RAW } } }\n"
-      << "devices { id: \"b\" slot: \"00:06.0\" nvme { namespace { image: \""
+      << "devices { id: \"b\" slot: \"00:05.0\" nvme { namespace { image: \""
       << large_ << "\" format: RAW } } }\n";
   Process vm({"launcher/vm", "--config=" + description});
   EXPECT_TRUE(vm.WaitFor("BOOT write=ok", Seconds(90))) << vm.output();

@@ -48,16 +48,18 @@ expect "attached controllers" ": 1" nvme list-ctrl /dev/nvme0 -n 2
 expect "smart log" "critical_warning.*: 0" nvme smart-log /dev/nvme0
 expect "error log" "Error Log Entries for device" nvme error-log /dev/nvme0 -e 4
 expect "firmware log" "frs1" nvme fw-log /dev/nvme0
-expect "effects log" "ACS2" nvme effects-log /dev/nvme0
+expect "effects log" "0010: 01 00 00 00" \
+  nvme get-log /dev/nvme0 --log-id=5 --log-len=64
 expect "changed namespaces" "" nvme changed-ns-list-log /dev/nvme0
-expect "registers" "version *: 10400" nvme show-regs /dev/nvme0
 for feature in 1 2 4 5 6 7 8 9 11; do
   expect "feature $feature" "get-feature" nvme get-feature /dev/nvme0 -f $feature
 done
 refuse "host memory buffer" "Invalid Field" nvme get-feature /dev/nvme0 -f 13
-expect "cache off" "set-feature" nvme set-feature /dev/nvme0 -f 6 -V 0
+expect "cache off" "set-feature" \
+  nvme set-feature /dev/nvme0 --feature-id=6 --value=0
 expect "cache is off" "Current value: *0*x*0*$" nvme get-feature /dev/nvme0 -f 6
-expect "cache on" "set-feature" nvme set-feature /dev/nvme0 -f 6 -V 1
+expect "cache on" "set-feature" \
+  nvme set-feature /dev/nvme0 --feature-id=6 --value=1
 refuse "format" "Invalid Command Opcode\|INVALID_OPCODE\|Invalid" \
   nvme format "$small" -f -l 0
 refuse "sanitize" "Invalid" nvme sanitize /dev/nvme0 -a 2
