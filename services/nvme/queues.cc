@@ -17,6 +17,7 @@ void Queues::Reset() {
   in_flight_ = {};
   reserved_ = {};
   live_.reset();
+  end_ = 0;
   burst_left_ = 0;
   raised_.reset();
   counted_ = {};
@@ -34,9 +35,16 @@ void Queues::Recover() {
   fatal_ = false;
   burst_left_ = 0;
   raised_ = Unread();
-  for (unsigned i = 0; i < kQueues; ++i) {
-    live_[i] = state_.submission[i].entries != 0;
+  end_ = 0;
+  for (uint16_t id = 0; id < kQueues; ++id) {
+    SetLive(id, state_.submission[id].entries != 0);
   }
+}
+
+void Queues::SetLive(uint16_t id, bool live) {
+  live_[id] = live;
+  if (live) end_ = std::max<uint16_t>(end_, static_cast<uint16_t>(id + 1));
+  while (end_ > 0 && !live_[end_ - 1u]) --end_;
 }
 
 // ---- making and removing
@@ -49,7 +57,7 @@ void Queues::CreateSubmission(uint16_t id, uint64_t base, uint32_t entries,
   queue.entries = entries;
   queue.cq_id = cq_id;
   in_flight_[id] = 0;
-  live_[id] = true;
+  SetLive(id, true);
   if (IsShadowed(id)) {
     dma_.Store32(state_.shadow_doorbells + SubmissionOffset(id), 0);
     StoreEventIndex(SubmissionOffset(id), 0);
@@ -73,7 +81,7 @@ void Queues::CreateCompletion(uint16_t id, uint64_t base, uint32_t entries,
 
 void Queues::DeleteSubmission(uint16_t id) {
   state_.submission[id] = SubmissionQueue();
-  live_[id] = false;
+  SetLive(id, false);
 }
 
 void Queues::DeleteCompletion(uint16_t id) {
@@ -180,7 +188,7 @@ void Queues::UseShadowDoorbells(uint64_t doorbells, uint64_t event_indices) {
 bool Queues::PollDoorbells() {
   if (!polls_memory() || !dma_.enabled()) return false;
   bool found = false;
-  for (uint16_t id = 1; id < kQueues; ++id) {
+  for (uint16_t id = 1; id < end_; ++id) {
     if (!live_[id]) continue;
     ReadTail(id);
     const SubmissionQueue& queue = state_.submission[id];
@@ -193,7 +201,7 @@ bool Queues::PollDoorbells() {
 // after we looked sees the new index and rings the register.
 bool Queues::ArmDoorbells() {
   if (!polls_memory() || !dma_.enabled()) return false;
-  for (uint16_t id = 1; id < kQueues; ++id) {
+  for (uint16_t id = 1; id < end_; ++id) {
     if (!live_[id]) continue;
     const SubmissionQueue& queue = state_.submission[id];
     StoreEventIndex(SubmissionOffset(id), queue.tail);
@@ -226,7 +234,7 @@ bool Queues::CanFetch(uint16_t id) {
 
 bool Queues::HasWork() {
   if (fatal_ || !dma_.enabled()) return false;
-  for (uint16_t id = 0; id < kQueues; ++id) {
+  for (uint16_t id = 0; id < end_; ++id) {
     if (CanFetch(id)) return true;
   }
   return false;
@@ -251,14 +259,14 @@ bool Queues::Fetch(Command* command, uint16_t* sq_id) {
   if (fatal_ || !dma_.enabled()) return false;
   const uint32_t burst_bits = features_.arbitration & 7u;
   auto id = static_cast<uint16_t>(state_.next_queue);
-  for (unsigned looked = 0; looked <= kQueues; ++looked) {
+  for (unsigned looked = 0; looked <= end_; ++looked) {
     if (burst_left_ > 0 && CanFetch(id)) {
       --burst_left_;
       state_.next_queue = id;
       *sq_id = id;
       return FetchFrom(id, command);
     }
-    id = static_cast<uint16_t>(id + 1 == kQueues ? 0 : id + 1);
+    id = static_cast<uint16_t>(id + 1 >= end_ ? 0 : id + 1);
     burst_left_ = burst_bits == 7 ? ~0u : 1u << burst_bits;
   }
   return false;

@@ -108,6 +108,7 @@ class Queues {
   bool fatal() const { return fatal_; }
 
  private:
+  void SetLive(uint16_t id, bool live);
   bool IsShadowed(uint32_t id) const {
     return id != 0 && state_.shadow_doorbells != 0;
   }
@@ -138,6 +139,7 @@ class Queues {
   std::array<uint32_t, kQueues> in_flight_ = {};  // by submission queue
   std::array<uint32_t, kQueues> reserved_ = {};   // by completion queue
   std::bitset<kQueues> live_;                     // submission queues there are
+  uint16_t end_ = 0;  // one more than the last of them
   uint32_t burst_left_ = 0;
   Vectors raised_;
   std::array<uint32_t, kVectors> counted_ = {};  // coalesced completions

@@ -1,0 +1,179 @@
+// The real service, a process under its real filters, driven with the frames
+// that a shim sends: what a hostile driver does to it, and that it lives on.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "policy/nvme.h"
+#include "proto/service_fds.h"
+#include "services/nvme/spec.h"
+#include "services/nvme/testing/frame_driver.h"
+#include "services/runtime/testing/frame_rig.h"
+
+namespace bulkhead::nvme {
+namespace {
+
+constexpr uint64_t kDiskBytes = 16 << 20;
+constexpr uint64_t kBuffer = 0x400000;
+constexpr uint64_t kList = FrameDriver::kFreeRam;
+
+class NvmeServiceTest : public ::testing::Test {
+ protected:
+  NvmeServiceTest() {
+    char name[] = "/tmp/bulkhead-nvme-XXXXXX";
+    disk_ = mkstemp(name);
+    unlink(name);
+    EXPECT_EQ(ftruncate(disk_, kDiskBytes), 0);
+    ServiceConfig config;
+    config.mutable_nvme()->set_serial("BH-TEST");
+    config.mutable_nvme()->add_namespaces();
+    ImageFile* image = config.add_backends()->mutable_image();
+    image->set_fd(kFirstBackendFd);
+    image->set_format(RAW);
+    rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,
+                           {disk_}, {});
+    driver_ = std::make_unique<FrameDriver>(*rig_);
+    driver_->Enable();
+  }
+  ~NvmeServiceTest() override {
+    EXPECT_EQ(rig_->Finish(), 0) << "the service ends as it should";
+    close(disk_);
+  }
+
+  static Command Io(IoOpcode opcode, uint64_t slba, uint32_t blocks) {
+    Command command = {};
+    command.opcode = static_cast<uint8_t>(opcode);
+    command.nsid = 1;
+    command.prp1 = kBuffer;
+    command.prp2 = kBuffer + 4096;
+    command.cdw10 = static_cast<uint32_t>(slba);
+    command.cdw12 = blocks - 1;
+    return command;
+  }
+  Status Run(const Command& command) {
+    return static_cast<Status>(driver_->Run(command).status >> 1 & 0x7ff);
+  }
+
+  int disk_;
+  std::unique_ptr<FrameRig> rig_;
+  std::unique_ptr<FrameDriver> driver_;
+};
+
+TEST_F(NvmeServiceTest, WritesReachTheImageAndReadsComeBack) {
+  driver_->CreateQueues(/*interrupts=*/true);
+  rig_->set_ram(kBuffer, std::string(4096, 'w'));
+  EXPECT_EQ(Run(Io(IoOpcode::kWrite, 8, 8)), Status::kSuccess);
+  EXPECT_TRUE(rig_->WaitForInterrupt(MSIX, FrameDriver::kVector));
+  EXPECT_EQ(Run(Io(IoOpcode::kFlush, 0, 1)), Status::kSuccess);
+  char bytes[4096];
+  ASSERT_EQ(pread(disk_, bytes, sizeof bytes, 4096), 4096);
+  EXPECT_EQ(std::string(bytes, 4096), std::string(4096, 'w'));
+}
+
+// CVE-2021-3929 and its like: the controller's own registers are no memory.
+TEST_F(NvmeServiceTest, PointersIntoABarTouchNothing) {
+  driver_->CreateQueues(false);
+  for (const uint64_t bar : {uint64_t{0xfebf0000}, uint64_t{1} << 40}) {
+    rig_->Write(7, 0x10, 4, static_cast<uint32_t>(bar));
+    rig_->Write(7, 0x14, 4, bar >> 32);
+    for (const uint64_t at : {bar, bar + kCc - 4, bar + kDoorbells}) {
+      Command command = Io(IoOpcode::kRead, 0, 1);
+      command.prp1 = at;
+      EXPECT_EQ(Run(command), Status::kDataTransferError);
+      command = Io(IoOpcode::kRead, 0, 64);
+      command.prp2 = at;
+      EXPECT_EQ(Run(command), Status::kDataTransferError);
+    }
+  }
+  EXPECT_EQ(rig_->Read(0, kCsts, 4), kCstsReady);
+}
+
+TEST_F(NvmeServiceTest, ResetsOfEveryKindUnderLoad) {
+  for (int round = 0; round < 30; ++round) {
+    driver_->CreateQueues(true);
+    for (int i = 0; i < 200; ++i) {
+      Command command = Io(i % 2 == 0 ? IoOpcode::kRead : IoOpcode::kWrite,
+                           static_cast<uint64_t>(i) * 16, 16);
+      command.cid = static_cast<uint16_t>(i);
+      driver_->Push(command);
+    }
+    driver_->Ring();
+    if (round % 3 == 0) {
+      EXPECT_EQ(rig_->Reset(), OK);
+    } else if (round % 3 == 1) {
+      driver_->Disable();
+    } else {
+      // Guest memory goes away in the middle, and comes back.
+      EXPECT_EQ(rig_->Unmap(0, 16 << 20), OK);
+      EXPECT_EQ(rig_->Map(0, 16 << 20, 0), OK);
+      driver_->Disable();
+    }
+    driver_->Enable();
+  }
+  driver_->CreateQueues(false);
+  EXPECT_EQ(Run(Io(IoOpcode::kRead, 0, 1)), Status::kSuccess);
+}
+
+TEST_F(NvmeServiceTest, SubmittingForEverWithoutReapingStopsAtTheQueuesEnd) {
+  driver_->CreateQueues(false);
+  for (uint32_t i = 0; i < 3 * FrameDriver::kEntries; ++i) {
+    driver_->Push(Io(IoOpcode::kRead, 0, 1));
+    if (i % 64 == 0) driver_->Ring();
+  }
+  driver_->Ring();
+  EXPECT_EQ(rig_->Ping(), OK);
+  Completion completion;
+  int taken = 0;
+  while (driver_->Take(&completion)) ++taken;
+  EXPECT_LT(taken, static_cast<int>(FrameDriver::kEntries));
+  driver_->Disable();
+  driver_->Enable();
+}
+
+// Commands, lists and doorbells change while they are read.
+TEST_F(NvmeServiceTest, ARacingMutatorGetsStatusesAndNothingElse) {
+  driver_->CreateQueues(false);
+  std::atomic<bool> stop = false;
+  uint8_t* const ram = rig_->ram_base();
+  std::thread mutator([&] {
+    uint32_t random = 7;
+    while (!stop.load(std::memory_order_relaxed)) {
+      random = random * 1664525 + 1013904223;
+      const uint64_t at[] = {0x10000 + random % 65536, kList + random % 4096,
+                             0x3000 + random % 64};
+      for (const uint64_t where : at) {
+        __atomic_store_n(ram + where, static_cast<uint8_t>(random >> 16),
+                         __ATOMIC_RELAXED);
+      }
+    }
+  });
+  Completion completion;
+  for (uint32_t i = 0; i < 20'000; ++i) {
+    Command command = Io(static_cast<IoOpcode>(i % 13), i % 2048, 1 + i % 1024);
+    command.prp2 = kList;
+    driver_->Push(command);
+    driver_->Ring();
+    while (driver_->Take(&completion)) {
+    }
+    if (i % 1000 == 0) {
+      EXPECT_EQ(rig_->Ping(), OK);
+    }
+  }
+  stop = true;
+  mutator.join();
+  driver_->Disable();
+  driver_->Enable();
+  driver_->CreateQueues(false);
+  EXPECT_EQ(Run(Io(IoOpcode::kRead, 0, 1)), Status::kSuccess);
+}
+
+}  // namespace
+}  // namespace bulkhead::nvme
