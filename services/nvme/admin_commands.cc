@@ -166,7 +166,7 @@ Outcome AdminCommands::DeleteSubmissionQueue(const Command& command,
 
 void AdminCommands::Run() {
   if (!dma_.enabled()) return;
-  for (uint16_t id = 1; id < kQueues; ++id) {
+  for (uint16_t id = 1; id < queues_.end(); ++id) {
     const SubmissionQueue& queue = queues_.submission(id);
     if (queue.entries == 0 || queue.deleting == 0 ||
         queues_.in_flight(id) != 0) {

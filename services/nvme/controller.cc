@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -363,7 +364,8 @@ Turn Controller::Run(Nanoseconds now) {
 }
 
 bool Controller::PrepareToSleep() {
-  return Running() && queues_.ArmDoorbells();
+  // Commands that find no slot wait for a backend, which wakes the loop.
+  return Running() && queues_.ArmDoorbells() && io_.HasRoom();
 }
 
 uint32_t Controller::UsableVectors() const {
@@ -386,8 +388,9 @@ void Controller::DeliverInterrupts(Nanoseconds now, Nanoseconds* deadline) {
   raised |= masked_msi_;
   masked_msi_.reset();
   if (raised.none()) return;
-  for (unsigned vector = 0; vector < kVectors; ++vector) {
-    if (!raised[vector]) continue;
+  static_assert(kVectors <= 64);
+  for (uint64_t left = raised.to_ullong(); left != 0; left &= left - 1) {
+    const auto vector = static_cast<uint32_t>(std::countr_zero(left));
     if (msix_enabled()) {
       TriggerMsix(vector);
     } else if (vector < 32 && (registers().interrupt_mask >> vector & 1) != 0) {

@@ -172,6 +172,7 @@ TEST_F(NvmeIoTest, MoreCommandsThanABackendTakesWaitInTheirQueues) {
   }
   rig_.Turns();
   EXPECT_EQ(disk().in_flight(), kMaxCommands);
+  EXPECT_FALSE(rig_.controller->PrepareToSleep()) << "the loop may sleep";
   disk().ReleaseAll();
   rig_.Turns();
   for (uint16_t id = 2; id <= 6; ++id) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 
 namespace bulkhead::nvme {
@@ -374,8 +375,8 @@ Vectors Queues::TakeInterrupts(Nanoseconds now, Nanoseconds* deadline) {
   }
   const Vectors now_raised = raised_;
   if (now_raised.any()) {
-    for (unsigned vector = 0; vector < kVectors; ++vector) {
-      if (now_raised[vector]) counted_[vector] = 0;
+    for (uint64_t left = now_raised.to_ullong(); left != 0; left &= left - 1) {
+      counted_[static_cast<size_t>(std::countr_zero(left))] = 0;
     }
     raised_.reset();
   }

@@ -59,6 +59,8 @@ class Queues {
     return id < kQueues && state_.completion[id].entries != 0;
   }
   bool CompletionIsUsed(uint16_t id) const;
+  // One more than the last submission queue there is.
+  uint16_t end() const { return end_; }
   SubmissionQueue& submission(uint16_t id) { return state_.submission[id]; }
   unsigned in_flight(uint16_t id) const { return in_flight_[id]; }
 

@@ -130,10 +130,7 @@ TEST_F(NvmeServiceTest, SubmittingForEverWithoutReapingStopsAtTheQueuesEnd) {
   }
   driver_->Ring();
   EXPECT_EQ(rig_->Ping(), OK);
-  Completion completion;
-  int taken = 0;
-  while (driver_->Take(&completion)) ++taken;
-  EXPECT_LT(taken, static_cast<int>(FrameDriver::kEntries));
+  EXPECT_LT(rig_->Statistics()["nvme_commands"], FrameDriver::kEntries);
   driver_->Disable();
   driver_->Enable();
 }
