@@ -63,9 +63,9 @@ TEST(DescriptionTest, UnknownDeviceListsTheDevicesThereAre) {
 TEST(DescriptionTest, NvmeNeedsNamespacesAndHasTheSerialNumberItself) {
   EXPECT_THAT(ErrorOf("devices { nvme { } }"),
               HasSubstr("devices[0].nvme.namespace: it has no namespace"));
-  const std::string errors =
-      ErrorOf("devices { nvme { serial: \"123456789012345678901\" "
-              "namespace { image: \"x\" serial: \"y\" } } }");
+  const std::string errors = ErrorOf(
+      "devices { nvme { serial: \"123456789012345678901\" "
+      "namespace { image: \"x\" serial: \"y\" } } }");
   EXPECT_THAT(errors, HasSubstr("nvme.serial: not a serial number"));
   EXPECT_THAT(errors, HasSubstr("the serial number is the controller's"));
 }
