@@ -34,7 +34,10 @@ struct ShadowHeader {
   // 1 while the service sleeps and wants a frame (or a doorbell
   // notification) to wake it; 0 while it polls.
   std::atomic<uint32_t> sleeping;
-  uint8_t reserved[48];
+  // Counts the service's writes to the INTx eventfd: what was raised after the
+  // unmask need not be raised again.
+  std::atomic<uint32_t> intx_raised;
+  uint8_t reserved[44];
 };
 static_assert(sizeof(ShadowHeader) == 64);
 static_assert(std::atomic<uint64_t>::is_always_lock_free);

@@ -15,6 +15,16 @@ namespace {
 
 constexpr InterruptKind kKinds[] = {INTX, MSI, MSIX};
 
+// RecentEvents.
+constexpr uint32_t kLoad = 1;
+constexpr uint32_t kStore = 2;
+constexpr uint32_t kUnmask = 3;
+
+// From the end of interrupt to the driver's acknowledgement, and from a store
+// until a service has applied it: so long a line that is high is left alone.
+constexpr Nanoseconds kAcknowledgeTime = 200'000;
+constexpr Nanoseconds kApplyTime = 50'000;
+
 }  // namespace
 
 RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
@@ -29,14 +39,25 @@ void RemoteDevice::Settle() {
 
 void RemoteDevice::SettleIntx() {
   if (!intx_pending_) return;
-  if (link_.state() != ServiceLink::State::kLive) {
-    intx_pending_ = false;  // a device that is lost asserts nothing
-  } else if (link_.Applied(intx_pending_store_)) {
-    intx_pending_ = false;
-    if (!intx_masked_ && link_.intx_level()) {
-      eventfds_.Raise(INTX, 0);
-      ++intx_raised_;
-    }
+  if (link_.state() != ServiceLink::State::kLive ||
+      link_.intx_raised() != intx_raised_before_) {
+    intx_pending_ = false;  // nothing asserts it, or it has been raised since
+    return;
+  }
+  const bool is_due = MonotonicNow() >= intx_due_;
+  if (!link_.Applied(intx_pending_store_)) {
+    if (is_due && !intx_asked_) link_.AskApplied();
+    intx_asked_ |= is_due;
+    return;
+  }
+  const bool has_stored = link_.last_store() != intx_pending_store_ &&
+                          link_.Applied(link_.last_store());
+  const bool is_high = link_.intx_level();
+  if (is_high && !is_due && !has_stored) return;  // it may be about to fall
+  intx_pending_ = false;
+  if (is_high) {
+    eventfds_.Raise(INTX, 0);
+    ++intx_raised_;
   }
 }
 
@@ -84,6 +105,7 @@ bool RemoteDevice::Read(uint32_t region, uint64_t offset,
   if (!Contains(region, offset, data.size()) || !Region(region).readable) {
     return false;
   }
+  recent_.Note(last_event_ = kLoad);
   link_.Load(region, offset, data);
   return true;
 }
@@ -93,6 +115,7 @@ bool RemoteDevice::Write(uint32_t region, uint64_t offset,
   if (!Contains(region, offset, data.size()) || !Region(region).writable) {
     return false;
   }
+  recent_.Note(last_event_ = kStore);
   const bool narrow = Region(region).narrow;
   while (!data.empty()) {
     const uint32_t size_bytes = PieceBytes(offset, data.size(), narrow);
@@ -221,9 +244,19 @@ bool RemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
 }
 
 void RemoteDevice::MaskIntx(bool masked) {
-  intx_masked_ = masked;
-  intx_pending_ = !masked;
+  intx_pending_ = false;
+  if (masked) return;
+  UnmaskIntx(MonotonicNow() +
+             (last_event_ == kLoad ? kAcknowledgeTime : kApplyTime));
+  recent_.Note(last_event_ = kUnmask);
+}
+
+void RemoteDevice::UnmaskIntx(Nanoseconds due) {
+  intx_pending_ = true;
+  intx_asked_ = false;
   intx_pending_store_ = link_.last_store();
+  intx_raised_before_ = link_.intx_raised();
+  intx_due_ = due;
   SettleIntx();
 }
 
@@ -238,8 +271,9 @@ void RemoteDevice::SetIntxUnmaskFd(int fd) {
 
 void RemoteDevice::OnIntxUnmaskFd() {
   uint64_t count;
+  // The guest's handler is done: what is high now stays high.
   if (read(intx_unmask_fd_, &count, sizeof count) == sizeof count) {
-    MaskIntx(false);
+    UnmaskIntx(MonotonicNow());
   }
 }
 
@@ -252,7 +286,6 @@ void RemoteDevice::Reset() {
 void RemoteDevice::Detach() {
   for (InterruptKind kind : kKinds) DisableVectors(kind);
   SetIntxUnmaskFd(-1);
-  intx_masked_ = false;
   Reset();
   UnmapAll();
 }

@@ -8,15 +8,23 @@
 //
 // INTx. The service raises the eventfd on a rising edge; QEMU then holds the
 // line until the driver has touched the device and unmasks it. If the level is
-// still high then, nobody would raise it again, so the shim does. The level
-// means something only when the stores before the unmask have been applied: the
-// very store that acknowledges the interrupt is usually still under way.
+// still high then, nobody would raise it again, so the shim does. But the level
+// means something only
+//   - when the stores before the unmask have been applied: the very store that
+//     acknowledges the interrupt is usually still under way;
+//   - when the driver has had time to store: without KVM its first access,
+//     which reads what has happened, is the end of interrupt to QEMU already.
+//     To raise the line before it acknowledges would cost QEMU two round trips
+//     for each interrupt.
+// So what is still high is raised again after the driver's next store, or when
+// that has not come for a while.
 
 #ifndef BULKHEAD_PROXY_REMOTE_DEVICE_H_
 #define BULKHEAD_PROXY_REMOTE_DEVICE_H_
 
 #include <cstdint>
 
+#include "proto/adaptive_spin.h"
 #include "proxy/device_port.h"
 #include "proxy/eventfd_table.h"
 #include "proxy/memory_table.h"
@@ -41,8 +49,13 @@ class RemoteDevice : public DevicePort {
   // Handles what the service has sent.
   void PollService() { link_.Poll(); }
   // Does what has become possible: tells a new service everything, raises INTx
-  // again. After each PollService and each Serve.
+  // again. After each PollService and each Serve, and at deadline().
   void Settle();
+  Nanoseconds deadline() const {
+    return intx_pending_ && !intx_asked_ ? intx_due_ : kNoDeadline;
+  }
+  // What QEMU has done: 1 a load, 2 a store, 3 an unmask of INTx.
+  const RecentEvents& recent() const { return recent_; }
   // What to wait on for the guest's unmasking (KVM); -1: nothing.
   int intx_unmask_fd() const { return intx_unmask_fd_; }
   void OnIntxUnmaskFd();
@@ -77,6 +90,8 @@ class RemoteDevice : public DevicePort {
                  ServiceLink::Answer answer);
   void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);
   void TellEverything();
+  // At `due` the driver has had its time to acknowledge.
+  void UnmaskIntx(Nanoseconds due);
   void SettleIntx();
 
   const RamIdentity ram_;
@@ -84,12 +99,16 @@ class RemoteDevice : public DevicePort {
   MemoryTable memory_;
   ServiceLink link_;
 
-  bool intx_masked_ = false;
   int intx_unmask_fd_ = -1;
   // INTx has been unmasked; its level counts once this store is applied.
   bool intx_pending_ = false;
   uint64_t intx_pending_store_ = 0;
+  uint32_t intx_raised_before_ = 0;  // by the service, as of the unmask
+  Nanoseconds intx_due_ = 0;
+  bool intx_asked_ = false;  // for the store
   uint64_t intx_raised_ = 0;
+  RecentEvents recent_;
+  uint32_t last_event_ = 0;
 };
 
 }  // namespace bulkhead::proxy

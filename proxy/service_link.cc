@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -21,13 +22,15 @@ constexpr Nanoseconds kFramesPerDeadline = 64;
 // Frames in one Poll: so many, then QEMU is looked at again.
 constexpr int kFrameBudget = 64;
 
+// What is spun for, each learnt by itself.
+constexpr uint32_t kForAnswers = 0;
+constexpr uint32_t kForStores = 1;
+
 // Sleeps until `fd` has one of `events`; false: the deadline has passed.
 bool Sleep(int fd, short events, Nanoseconds deadline) {
-  const Nanoseconds now = Now();
+  const Nanoseconds now = MonotonicNow();
   if (now >= deadline) return false;
-  const Nanoseconds left = deadline - now;
-  const timespec timeout = {static_cast<time_t>(left / 1'000'000'000),
-                            static_cast<long>(left % 1'000'000'000)};
+  const timespec timeout = ToTimespec(deadline - now);
   pollfd entry = {fd, events, 0};
   return ppoll(&entry, 1, &timeout, nullptr) != 0;
 }
@@ -68,7 +71,7 @@ void ServiceLink::Connect(int fd) {
   channel_ = std::make_unique<Channel>(fd);
   state_ = State::kHandshaking;
   loss_.clear();
-  connected_at_ = Now();
+  connected_at_ = MonotonicNow();
   Hello* hello = channel_->outgoing().mutable_hello();
   hello->set_version(kProtocolVersion);
   uint64_t sequence;
@@ -85,13 +88,13 @@ void ServiceLink::Lose(absl::string_view why) {
 
 Nanoseconds ServiceLink::handshake_deadline() const {
   return state_ == State::kHandshaking ? connected_at_ + deadlines_.handshake
-                                       : ~Nanoseconds{0};
+                                       : kNoDeadline;
 }
 
 void ServiceLink::Poll() {
   for (int i = 0; i < kFrameBudget && channel_ && HandleOne(); ++i) {
   }
-  if (Now() > handshake_deadline()) Lose("no answer to the handshake");
+  if (MonotonicNow() > handshake_deadline()) Lose("no answer to the handshake");
 }
 
 bool ServiceLink::HandleOne() {
@@ -205,7 +208,7 @@ bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
 // for each other.
 bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
                                       uint64_t* sequence) {
-  const Nanoseconds start = Now();
+  const Nanoseconds start = MonotonicNow();
   const Nanoseconds deadline =
       start + deadlines_.access - std::min(waited_, deadlines_.access);
   absl::Status status;
@@ -218,38 +221,40 @@ bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
     }
     status = channel_->Send(fds, sequence);
   } while (absl::IsResourceExhausted(status));
-  waited_ += Now() - start;
+  waited_ += MonotonicNow() - start;
   if (!status.ok()) Lose(status.message());
   return status.ok();
 }
 
 bool ServiceLink::Await(Nanoseconds deadline) {
-  while (awaited_count_ > 0) {
-    bool found = false;
-    if (const Nanoseconds budget = spin_.Budget(); budget != 0) {
-      const Nanoseconds end = Now() + budget;
-      do {
-        found = HandleOne();
-      } while (!found && channel_ && Now() < end);
-      spin_.Ended(found);
-    }
+  if (awaited_count_ == 0) return true;
+  const Nanoseconds start = MonotonicNow();
+  const Nanoseconds spin_end = start + spin_.budget(kForAnswers);
+  bool slept = false;
+  for (Nanoseconds now = start; now < deadline; now = MonotonicNow()) {
+    const bool found = HandleOne();
     if (!channel_) return false;
-    if (awaited_count_ == 0) return true;
-    const bool in_time =
-        found ? Now() < deadline : Sleep(channel_->fd(), POLLIN, deadline);
-    if (!found && in_time) HandleOne();
-    if (!channel_) return false;
-    if (in_time) continue;
-    for (Owed& owed : absl::MakeSpan(owed_.data(), owed_count_)) {
-      owed.is_awaited = false;
-      owed.value = nullptr;
+    if (awaited_count_ == 0) {
+      slept ? spin_.Woken(MonotonicNow() - start, kForAnswers)
+            : spin_.Paid(kForAnswers);
+      return true;
     }
-    awaited_count_ = 0;
-    slow_ = true;
-    ++counters_.missed_deadlines;
-    return false;
+    if (found) continue;
+    if (now < spin_end) {
+      sched_yield();  // the service may have been put on this CPU
+      continue;
+    }
+    slept = true;
+    Sleep(channel_->fd(), POLLIN, deadline);
   }
-  return true;
+  for (Owed& owed : absl::MakeSpan(owed_.data(), owed_count_)) {
+    owed.is_awaited = false;
+    owed.value = nullptr;
+  }
+  awaited_count_ = 0;
+  slow_ = true;
+  ++counters_.missed_deadlines;
+  return false;
 }
 
 void ServiceLink::Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
@@ -264,44 +269,65 @@ void ServiceLink::Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
   Send({}, &last_store_);
 }
 
-bool ServiceLink::LoadShadow(uint32_t region, uint64_t offset,
-                             uint32_t size_bytes, uint8_t* to) {
+const ShadowWindow* ServiceLink::FindShadow(uint32_t region, uint64_t offset,
+                                            uint32_t size_bytes) const {
   for (size_t i = 0; i < shape_.shadow_count; ++i) {
     const ShadowWindow& window = shape_.shadows[i];
-    if (window.region != region || offset < window.offset ||
-        offset - window.offset > window.size_bytes - size_bytes ||
-        size_bytes > window.size_bytes) {
-      continue;
+    if (window.region == region && offset >= window.offset &&
+        size_bytes <= window.size_bytes &&
+        offset - window.offset <= window.size_bytes - size_bytes) {
+      return &window;
     }
-    const auto* header = reinterpret_cast<const ShadowHeader*>(shadow_);
-    if (header->applied_sequence.load(std::memory_order_acquire) <
-        last_store_) {
-      return false;
+  }
+  return nullptr;
+}
+
+// The answer to a load would come no sooner, and wake us besides.
+bool ServiceLink::AwaitStores() {
+  const std::atomic<uint64_t>& applied = shadow_header().applied_sequence;
+  if (applied.load(std::memory_order_acquire) >= last_store_) return true;
+  const Nanoseconds budget = spin_.budget(kForStores);
+  if (budget == 0) return false;
+  const Nanoseconds end = MonotonicNow() + budget;
+  while (MonotonicNow() < end) {
+    if (applied.load(std::memory_order_acquire) >= last_store_) {
+      spin_.Paid(kForStores);
+      return true;
     }
-    // One atomic load of the register's width: the service may be writing.
-    const uint8_t* from =
-        shadow_ + window.memfd_offset + (offset - window.offset);
-    uint64_t value;
-    switch (size_bytes) {
-      case 8:
-        value = __atomic_load_n(reinterpret_cast<const uint64_t*>(from),
-                                __ATOMIC_RELAXED);
-        break;
-      case 4:
-        value = __atomic_load_n(reinterpret_cast<const uint32_t*>(from),
-                                __ATOMIC_RELAXED);
-        break;
-      case 2:
-        value = __atomic_load_n(reinterpret_cast<const uint16_t*>(from),
-                                __ATOMIC_RELAXED);
-        break;
-      default:
-        value = __atomic_load_n(from, __ATOMIC_RELAXED);
-    }
-    memcpy(to, &value, size_bytes);
-    return true;
+    sched_yield();  // the service may have been put on this CPU
   }
   return false;
+}
+
+bool ServiceLink::LoadShadow(uint32_t region, uint64_t offset,
+                             uint32_t size_bytes, uint8_t* to) {
+  const ShadowWindow* const window = FindShadow(region, offset, size_bytes);
+  if (window == nullptr || shadow_header().applied_sequence.load(
+                               std::memory_order_acquire) < last_store_) {
+    return false;
+  }
+  // One atomic load of the register's width: the service may be writing.
+  const uint8_t* from =
+      shadow_ + window->memfd_offset + (offset - window->offset);
+  uint64_t value;
+  switch (size_bytes) {
+    case 8:
+      value = __atomic_load_n(reinterpret_cast<const uint64_t*>(from),
+                              __ATOMIC_RELAXED);
+      break;
+    case 4:
+      value = __atomic_load_n(reinterpret_cast<const uint32_t*>(from),
+                              __ATOMIC_RELAXED);
+      break;
+    case 2:
+      value = __atomic_load_n(reinterpret_cast<const uint16_t*>(from),
+                              __ATOMIC_RELAXED);
+      break;
+    default:
+      value = __atomic_load_n(from, __ATOMIC_RELAXED);
+  }
+  memcpy(to, &value, size_bytes);
+  return true;
 }
 
 void ServiceLink::Load(uint32_t region, uint64_t offset,
@@ -317,7 +343,10 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
   std::array<Piece, kWindow> pieces;
   std::array<uint64_t, kWindow> values;
   const bool narrow = shape_.regions[region].narrow;
-  Nanoseconds deadline = 0;
+  const Nanoseconds start = MonotonicNow();
+  const bool is_late =
+      FindShadow(region, offset, 1) != nullptr && !AwaitStores();
+  const Nanoseconds deadline = start + deadlines_.access;
   size_t at = 0;
   while (at < data.size()) {
     size_t asked = 0;
@@ -327,7 +356,6 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
       if (LoadShadow(region, offset + at, size_bytes, &data[at])) {
         ++counters_.shadowed_loads;
       } else {
-        if (deadline == 0) deadline = Now() + deadlines_.access;
         if (!MakeRoomForAnswer()) return;
         RegionRead* read = channel_->outgoing().mutable_region_read();
         read->set_region(region);
@@ -343,6 +371,7 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
       at += size_bytes;
     }
     if (!Await(deadline)) return;
+    if (is_late) spin_.Woken(MonotonicNow() - start, kForStores);
     for (size_t i = 0; i < asked; ++i) {
       memcpy(&data[pieces[i].at], &values[i], pieces[i].size_bytes);
     }
@@ -351,7 +380,7 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
 
 // Too many answers are owed only by a service that has stopped answering.
 bool ServiceLink::MakeRoomForAnswer() {
-  const Nanoseconds deadline = Now() + deadlines_.access;
+  const Nanoseconds deadline = MonotonicNow() + deadlines_.access;
   while (owed_count_ == kMaxOwed) {
     HandleOne();
     if (!channel_) return false;
@@ -369,33 +398,36 @@ void ServiceLink::SendRequest(Answer answer, absl::Span<const int> fds) {
   if (!MakeRoomForAnswer() || !Send(fds, &sequence)) return;
   Expect(sequence, /*is_load=*/false, wait, nullptr);
   if (wait) {
-    Await(Now() +
+    Await(MonotonicNow() +
           (answer == Answer::kWait ? deadlines_.access : deadlines_.reset));
   }
 }
 
-bool ServiceLink::Applied(uint64_t sequence) {
-  if (state_ != State::kLive) return false;
-  const auto* header = reinterpret_cast<const ShadowHeader*>(shadow_);
-  if (barrier_done_ >= sequence ||
-      header->applied_sequence.load(std::memory_order_acquire) >= sequence) {
-    return true;
-  }
-  if (barrier_ == 0 && !slow_ && MakeRoomForAnswer()) {
-    channel_->outgoing().mutable_ping();
-    uint64_t ping;
-    if (Send({}, &ping)) {
-      Expect(ping, /*is_load=*/false, /*is_awaited=*/false, nullptr);
-      barrier_ = ping;
-    }
-  }
-  return false;
+bool ServiceLink::Applied(uint64_t sequence) const {
+  return state_ == State::kLive && (barrier_done_ >= sequence ||
+                                    shadow_header().applied_sequence.load(
+                                        std::memory_order_acquire) >= sequence);
+}
+
+void ServiceLink::AskApplied() {
+  if (state_ != State::kLive || barrier_ != 0 || slow_) return;
+  if (!MakeRoomForAnswer()) return;
+  channel_->outgoing().mutable_ping();
+  uint64_t ping;
+  if (!Send({}, &ping)) return;
+  Expect(ping, /*is_load=*/false, /*is_awaited=*/false, nullptr);
+  barrier_ = ping;
 }
 
 bool ServiceLink::intx_level() const {
   return state_ == State::kLive &&
-         reinterpret_cast<const ShadowHeader*>(shadow_)->intx_level.load(
-             std::memory_order_acquire) != 0;
+         shadow_header().intx_level.load(std::memory_order_acquire) != 0;
+}
+
+uint32_t ServiceLink::intx_raised() const {
+  return state_ == State::kLive
+             ? shadow_header().intx_raised.load(std::memory_order_acquire)
+             : 0;
 }
 
 }  // namespace bulkhead::proxy

@@ -25,9 +25,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "proto/adaptive_spin.h"
 #include "proto/channel.h"
 #include "proto/shadow.h"
-#include "proxy/adaptive_spin.h"
 #include "proxy/device_shape.h"
 
 namespace bulkhead::proxy {
@@ -36,9 +36,8 @@ struct Deadlines {
   Nanoseconds access = 75'000'000;
   Nanoseconds reset = 500'000'000;
   Nanoseconds handshake = 10'000'000'000;
-  // How long to spin for an answer, and for QEMU's next message.
+  // How long to spin at most: for an answer, and for QEMU's next message.
   Nanoseconds spin = 0;
-  Nanoseconds idle_spin = 0;
 };
 
 struct LinkCounters {
@@ -74,7 +73,7 @@ class ServiceLink {
   const std::string& loss() const { return loss_; }
   // To wait on for POLLIN; -1: nothing to wait for.
   int fd() const { return channel_ ? channel_->fd() : -1; }
-  // When a pending handshake is given up; ~0: there is none.
+  // When a pending handshake is given up; kNoDeadline: there is none.
   Nanoseconds handshake_deadline() const;
 
   // Of the last service that described itself. Its doorbell fds live as long.
@@ -99,11 +98,14 @@ class ServiceLink {
     return state_ == State::kLive || state_ == State::kDescribed;
   }
 
-  // The barrier behind INTx: has the service applied all stores up to
-  // `sequence`? If not, asks it to say so; Poll then sees the answer.
+  // The barrier behind INTx: is it known that the service has applied all
+  // stores up to `sequence`? AskApplied makes it say so; Poll sees the answer.
   uint64_t last_store() const { return last_store_; }
-  bool Applied(uint64_t sequence);
+  bool Applied(uint64_t sequence) const;
+  void AskApplied();
   bool intx_level() const;
+  // How often the service has raised INTx by itself.
+  uint32_t intx_raised() const;
 
   const LinkCounters& counters() const { return counters_; }
 
@@ -118,8 +120,15 @@ class ServiceLink {
   static constexpr size_t kWindow = 32;
   static constexpr size_t kMaxOwed = 64;
 
+  const ShadowHeader& shadow_header() const {
+    return *reinterpret_cast<const ShadowHeader*>(shadow_);
+  }
+  const ShadowWindow* FindShadow(uint32_t region, uint64_t offset,
+                                 uint32_t size_bytes) const;
   bool LoadShadow(uint32_t region, uint64_t offset, uint32_t size_bytes,
                   uint8_t* to);
+  // Spins, if that has paid, until the last store is applied.
+  bool AwaitStores();
   bool Send(absl::Span<const int> fds, uint64_t* sequence);
   bool SendWhenThereIsRoom(absl::Span<const int> fds, uint64_t* sequence);
   void Expect(uint64_t sequence, bool is_load, bool is_awaited,

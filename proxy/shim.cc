@@ -19,11 +19,6 @@ constexpr Nanoseconds kMaxSpin = 200 * kMicrosecond;
 // Turns in which only QEMU was looked at, before everything is.
 constexpr int kMaxTurnsWithoutWait = 32;
 
-timespec ToTimespec(Nanoseconds time) {
-  return {static_cast<time_t>(time / 1'000'000'000),
-          static_cast<long>(time % 1'000'000'000)};
-}
-
 int CpuCount() {
   cpu_set_t cpus;
   return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
@@ -58,14 +53,10 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
         config.handshake_deadline_ms() * kMillisecond;
   }
   settings.protocol = config.protocol();
-  // While QEMU waits for an answer its CPU is free for us. When it does not,
-  // the service, the guest's CPU and QEMU's reader may all want to run, and
-  // would wait for one that spins.
-  const Nanoseconds spin =
-      std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
-  const int cpus = CpuCount();
-  settings.deadlines.spin = cpus >= 2 ? spin : 0;
-  settings.deadlines.idle_spin = cpus >= 4 ? spin : 0;
+  if (CpuCount() >= 2) {
+    settings.deadlines.spin =
+        std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
+  }
   return settings;
 }
 
@@ -79,19 +70,33 @@ void Shim::Run() {
 
 // Right after QEMU has been served its next message is often near.
 bool Shim::Spin() {
-  if (!was_busy_ || !front_end_.connected() ||
+  if (idle_since_ != 0 || !front_end_.connected() ||
       turns_without_wait_ == kMaxTurnsWithoutWait) {
     return false;
   }
-  const Nanoseconds budget = spin_.Budget();
+  idle_since_ = MonotonicNow();
+  situation_ = device_.recent().situation();
+  const Nanoseconds budget = spin_.budget(situation_);
   if (budget == 0) return false;
-  const Nanoseconds end = Now() + budget;
-  bool found = false;
+  const Nanoseconds end = idle_since_ + budget;
   do {
-    found = front_end_.Serve();
-  } while (!found && Now() < end);
-  spin_.Ended(found);
-  return found;
+    if (front_end_.Serve()) {
+      spin_.Paid(situation_);
+      idle_since_ = 0;
+      return true;
+    }
+    // The kernel puts whom a socket wakes on the CPU of the waker, as if that
+    // were about to sleep.
+    sched_yield();
+  } while (MonotonicNow() < end);
+  return false;
+}
+
+void Shim::ServeFrontEnd() {
+  const Nanoseconds now = MonotonicNow();
+  if (!front_end_.Serve()) return;
+  if (idle_since_ != 0) spin_.Woken(now - idle_since_, situation_);
+  idle_since_ = 0;
 }
 
 void Shim::Turn() {
@@ -101,8 +106,10 @@ void Shim::Turn() {
   }
   const bool has_more = front_end_.HasMore();
   const Nanoseconds deadline =
-      has_more ? 0 : device_.link().handshake_deadline();
-  const Nanoseconds now = deadline == ~Nanoseconds{0} ? 0 : Now();
+      has_more
+          ? 0
+          : std::min(device_.link().handshake_deadline(), device_.deadline());
+  const Nanoseconds now = deadline == kNoDeadline ? 0 : MonotonicNow();
   const timespec timeout = ToTimespec(now < deadline ? deadline - now : 0);
   // QEMU is not let in before it is known what it will find.
   const bool waits_for_service =
@@ -114,13 +121,14 @@ void Shim::Turn() {
                       {control_.fd(), POLLIN, 0},
                       {device_.intx_unmask_fd(), POLLIN, 0}};
   ppoll(entries, std::size(entries),
-        deadline == ~Nanoseconds{0} ? nullptr : &timeout, nullptr);
+        deadline == kNoDeadline ? nullptr : &timeout, nullptr);
   turns_without_wait_ = 0;
 
-  if (entries[1].revents != 0 || Now() >= deadline) device_.PollService();
+  if (entries[1].revents != 0 || MonotonicNow() >= deadline)
+    device_.PollService();
   if (entries[3].revents != 0) device_.OnIntxUnmaskFd();
   if (entries[2].revents != 0) HandleControl();
-  was_busy_ = (has_more || entries[0].revents != 0) && front_end_.Serve();
+  if (has_more || entries[0].revents != 0) ServeFrontEnd();
 }
 
 void Shim::Report() {

@@ -37,7 +37,7 @@ class Shim {
       : control_(control),
         device_(device),
         front_end_(front_end),
-        spin_(settings.deadlines.idle_spin) {}
+        spin_(settings.deadlines.spin) {}
 
   void Run();
 
@@ -45,6 +45,7 @@ class Shim {
   // One turn: spins or sleeps until there is something to do, and does it.
   void Turn();
   bool Spin();
+  void ServeFrontEnd();
   void Report();
   void HandleControl();
   void AnswerStatistics();
@@ -55,7 +56,10 @@ class Shim {
   RemoteDevice& device_;
   FrontEnd& front_end_;
   AdaptiveSpin spin_;
-  bool was_busy_ = false;
+  // Since when, and after what, QEMU's next message is waited for; 0: it has
+  // just been served.
+  Nanoseconds idle_since_ = 0;
+  uint32_t situation_ = 0;
   int turns_without_wait_ = 0;
   bool ended_ = false;
   bool reported_connected_ = false;

@@ -186,7 +186,8 @@ class Run {
           accel->note.empty() ? "" : ": ", accel->note, ")");
     }
     // Spinning pays only where another CPU is free for it.
-    constexpr uint32_t kSpinLimitUs = 50;
+    const uint32_t kSpinLimitUs =
+        getenv("BH_SPIN") ? atoi(getenv("BH_SPIN")) : 50;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
     absl::StatusOr<Plan> plan = MakePlan(description_, inputs);

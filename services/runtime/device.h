@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "proto/clock.h"
 
 namespace bulkhead {
 
@@ -27,10 +28,6 @@ class Statistics;
 inline constexpr uint32_t kBar0Region = 0;
 inline constexpr uint32_t kRomRegion = 6;
 inline constexpr uint32_t kConfigRegion = 7;
-
-// CLOCK_MONOTONIC in nanoseconds.
-using Nanoseconds = uint64_t;
-inline constexpr Nanoseconds kNoDeadline = ~Nanoseconds{0};
 
 // What a device wants after one slice of work.
 struct Turn {

@@ -97,6 +97,9 @@ void EventfdInterrupts::Trigger(Vectors& vectors, uint32_t vector) {
 void EventfdInterrupts::Raise(Vectors& vectors, uint32_t vector) {
   const int fd = vectors.fds[vector];
   if (fd < 0) return;
+  if (vectors.kind == INTX) {
+    shadow_.intx_raised.fetch_add(1, std::memory_order_relaxed);
+  }
   const uint64_t one = 1;
   const ssize_t written = WriteFd(fd, &one, sizeof one);
   // A counter at its limit is raised already.

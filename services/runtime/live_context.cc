@@ -65,12 +65,7 @@ absl::Span<uint8_t> LiveContext::doorbell(size_t index) {
   return doorbell.pages.bytes().subspan(doorbell.offset, doorbell.size_bytes);
 }
 
-Nanoseconds LiveContext::Now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<Nanoseconds>(now.tv_sec) * 1'000'000'000 +
-         static_cast<Nanoseconds>(now.tv_nsec);
-}
+Nanoseconds LiveContext::Now() { return MonotonicNow(); }
 
 void LiveContext::Watch(int fd) {
   if (watched_.size() >= kMaxWatched) Fail("too many watched descriptors");

@@ -21,11 +21,6 @@ constexpr int kSpinsPerPoll = 4;
 // While a device's rings are polled, the shim's channel is looked at this often.
 constexpr Nanoseconds kLookInterval = 10'000;
 
-timespec ToTimespec(Nanoseconds time) {
-  return {static_cast<time_t>(time / 1'000'000'000),
-          static_cast<long>(time % 1'000'000'000)};
-}
-
 }  // namespace
 
 bool HasCpuToSpare() {
@@ -141,7 +136,12 @@ void Server::ShimClosed() {
 absl::Status Server::Idle(const Turn& turn) {
   const Nanoseconds deadline = turn.deadline;
   const Nanoseconds start = context_.Now();
-  const Nanoseconds budget = spin_.budget();
+  // After an interrupt the driver comes soon; after its answer it may not.
+  const uint64_t raised = context_.eventfd_interrupts().raised();
+  waits_.Note(raised == raised_before_ ? 1 : 2);
+  raised_before_ = raised;
+  const uint32_t situation = waits_.situation();
+  const Nanoseconds budget = spin_.budget(situation);
   if (budget > 0 && deadline > start) {
     ++counters_.spins;
     bool found = false;
@@ -152,13 +152,13 @@ absl::Status Server::Idle(const Turn& turn) {
     if (!status.ok()) return status;
     if (found) {
       ++counters_.spins_that_paid;
-      spin_.Paid();
+      spin_.Paid(situation);
       return absl::OkStatus();
     }
   }
   if (absl::Status status = Sleep(deadline); !status.ok()) return status;
   const Nanoseconds end = context_.Now();
-  if (end < deadline) spin_.Woken(end - start);
+  if (end < deadline) spin_.Woken(end - start, situation);
   return absl::OkStatus();
 }
 
@@ -197,7 +197,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds deadline,
     deadline = turn.deadline;
     if (turn.worked || turn.busy) {
       *found = true;
-      spin_.Paid();
+      spin_.Paid(waits_.situation());
       until = now + budget;
     }
     if (!turn.poll) return absl::OkStatus();

@@ -28,8 +28,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "proto/adaptive_spin.h"
 #include "proto/channel.h"
-#include "services/runtime/adaptive_spin.h"
 #include "services/runtime/device.h"
 #include "services/runtime/live_context.h"
 
@@ -124,6 +124,9 @@ class Server {
   std::vector<std::byte> loaded_state_;  // room for LoadState, made at start
   std::vector<pollfd> poll_;             // control, shim, watched
   AdaptiveSpin spin_;
+  // Kinds: 1 nothing was raised since the last wait, 2 an interrupt was.
+  RecentEvents waits_;
+  uint64_t raised_before_ = 0;
   Counters counters_;
   bool hands_shaken_ = false;
   bool shim_open_ = true;

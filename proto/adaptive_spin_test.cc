@@ -1,4 +1,6 @@
-#include "services/runtime/adaptive_spin.h"
+#include "proto/adaptive_spin.h"
+
+#include <utility>
 
 #include "gtest/gtest.h"
 
@@ -54,6 +56,32 @@ TEST(AdaptiveSpinTest, SpinsThatNeverPayBecomeRare) {
   }
   EXPECT_LT(in_vain, 60);
   EXPECT_GT(in_vain, 0);
+}
+
+// A driver that touches its device twice and is then gone for long: the first
+// wait pays, the second is not spun through.
+TEST(AdaptiveSpinTest, EachSituationIsLearntByItself) {
+  AdaptiveSpin spin(kLimit);
+  RecentEvents events;
+  int in_vain = 0;
+  for (int i = 0; i < 200; ++i) {
+    for (const auto& [kind, gap] : {std::pair{1u, Nanoseconds{20'000}},
+                                    std::pair{2u, Nanoseconds{500'000}}}) {
+      events.Note(kind);
+      const uint32_t situation = events.situation();
+      const Nanoseconds budget = spin.budget(situation);
+      if (budget >= gap) {
+        spin.Paid(situation);
+      } else {
+        in_vain += budget > 0;
+        spin.Woken(gap, situation);
+      }
+    }
+  }
+  EXPECT_LT(in_vain, 5);
+  EXPECT_EQ(spin.budget(events.situation()), 0u);
+  events.Note(1);
+  EXPECT_GE(spin.budget(events.situation()), 20'000u);
 }
 
 TEST(AdaptiveSpinTest, LimitOfZeroNeverSpins) {

@@ -1,0 +1,92 @@
+// AdaptiveSpin decides how long a loop looks for the next message before it
+// sleeps. Waking a sleeper costs two to ten times what a message costs, but to
+// spin in vain takes a CPU from the guest. So:
+//
+//   - the time grows while sleeps turn out to have been short, and shrinks when
+//     they were long: who is idle does not spin at all;
+//   - each spin that was in vain makes the loop sleep at once for a while,
+//     twice as often each time, until a spin pays again: who has a peer that
+//     needs this CPU does not hold it;
+//   - what has happened last (the situation) tells much about what comes next:
+//     after an interrupt its driver is near, after the driver's last access of
+//     a request it is not. Each situation is learnt by itself.
+//
+// TRUST    A peer's timing decides how long its own partner spins, within the
+//          limit.
+// ERRORS   None.
+// THREADS  One.
+
+#ifndef BULKHEAD_PROTO_ADAPTIVE_SPIN_H_
+#define BULKHEAD_PROTO_ADAPTIVE_SPIN_H_
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "proto/clock.h"
+
+namespace bulkhead {
+
+// The kinds of the last three events, of four kinds. 0: nothing has happened.
+class RecentEvents {
+ public:
+  static constexpr uint32_t kSituations = 64;
+
+  void Note(uint32_t kind) {
+    situation_ = (situation_ << 2 | (kind & 3)) % kSituations;
+  }
+  uint32_t situation() const { return situation_; }
+
+ private:
+  uint32_t situation_ = 0;
+};
+
+class AdaptiveSpin {
+ public:
+  static constexpr Nanoseconds kLeast = 5'000;
+  static constexpr uint32_t kMostPauses = 256;
+
+  // `limit`: the longest spin; 0 turns spinning off.
+  explicit AdaptiveSpin(Nanoseconds limit) : limit_(limit) {}
+
+  // How long to spin now.
+  Nanoseconds budget(uint32_t situation = 0) const {
+    const Experience& known = known_[situation % known_.size()];
+    return known.pauses_left > 0 ? 0 : known.time;
+  }
+
+  // Work has come while the loop spun.
+  void Paid(uint32_t situation = 0) {
+    known_[situation % known_.size()].pauses = 0;
+  }
+
+  // Work has come `waited` after the loop ran out of it, and woke it up.
+  void Woken(Nanoseconds waited, uint32_t situation = 0) {
+    Experience& known = known_[situation % known_.size()];
+    if (known.pauses_left > 0) {
+      --known.pauses_left;
+    } else if (known.time > 0) {
+      known.pauses = std::clamp(2 * known.pauses, uint32_t{1}, kMostPauses);
+      known.pauses_left = known.pauses;
+    }
+    if (waited > limit_) {
+      known.time = known.time / 2 < kLeast ? 0 : known.time / 2;
+    } else if (waited > known.time) {
+      known.time = std::min(limit_, std::max(2 * known.time, 2 * kLeast));
+    }
+  }
+
+ private:
+  struct Experience {
+    Nanoseconds time = 0;
+    uint32_t pauses = 0;       // sleeps at once after the next spin in vain
+    uint32_t pauses_left = 0;  // ... of which are still to come
+  };
+
+  Nanoseconds limit_;
+  std::array<Experience, RecentEvents::kSituations> known_ = {};
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_PROTO_ADAPTIVE_SPIN_H_
