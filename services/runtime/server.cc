@@ -18,7 +18,8 @@ constexpr size_t kFirstWatched = 2;
 // Looks at every descriptor, not only the shim's, this often while spinning.
 constexpr int kSpinsPerPoll = 4;
 
-// While a device's rings are polled, the shim's channel is looked at this often.
+// While a device's rings are polled, the shim's channel is looked at this
+// often.
 constexpr Nanoseconds kLookInterval = 10'000;
 
 }  // namespace
