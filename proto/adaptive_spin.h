@@ -2,8 +2,8 @@
 // sleeps. Waking a sleeper costs two to ten times what a message costs, but to
 // spin in vain takes a CPU from the guest. So:
 //
-//   - the time grows while sleeps turn out to have been short, and shrinks when
-//     they were long: who is idle does not spin at all;
+//   - it spins only where the last waits were short enough for it: who is idle
+//     does not spin at all;
 //   - each spin that was in vain makes the loop sleep at once for a while,
 //     twice as often each time, until a spin pays again: who has a peer that
 //     needs this CPU does not hold it;
@@ -43,7 +43,6 @@ class RecentEvents {
 
 class AdaptiveSpin {
  public:
-  static constexpr Nanoseconds kLeast = 5'000;
   static constexpr uint32_t kMostPauses = 256;
 
   // `limit`: the longest spin; 0 turns spinning off.
@@ -52,12 +51,14 @@ class AdaptiveSpin {
   // How long to spin now.
   Nanoseconds budget(uint32_t situation = 0) const {
     const Experience& known = known_[situation % known_.size()];
-    return known.pauses_left > 0 ? 0 : known.time;
+    return known.pauses_left == 0 && known.credit >= kEnoughCredit ? limit_ : 0;
   }
 
   // Work has come while the loop spun.
   void Paid(uint32_t situation = 0) {
-    known_[situation % known_.size()].pauses = 0;
+    Experience& known = known_[situation % known_.size()];
+    known.credit = kMostCredit;
+    known.pauses = 0;
   }
 
   // Work has come `waited` after the loop ran out of it, and woke it up.
@@ -65,20 +66,24 @@ class AdaptiveSpin {
     Experience& known = known_[situation % known_.size()];
     if (known.pauses_left > 0) {
       --known.pauses_left;
-    } else if (known.time > 0) {
+    } else if (known.credit >= kEnoughCredit) {
       known.pauses = std::clamp(2 * known.pauses, uint32_t{1}, kMostPauses);
       known.pauses_left = known.pauses;
     }
     if (waited > limit_) {
-      known.time = known.time / 2 < kLeast ? 0 : known.time / 2;
-    } else if (waited > known.time) {
-      known.time = std::min(limit_, std::max(2 * known.time, 2 * kLeast));
+      known.credit -= known.credit > 0;
+    } else if (limit_ > 0) {
+      known.credit = std::min(known.credit + 1, kMostCredit);
     }
   }
 
  private:
+  // Short waits since the long ones.
+  static constexpr uint32_t kEnoughCredit = 2;
+  static constexpr uint32_t kMostCredit = 4;
+
   struct Experience {
-    Nanoseconds time = 0;
+    uint32_t credit = 0;
     uint32_t pauses = 0;       // sleeps at once after the next spin in vain
     uint32_t pauses_left = 0;  // ... of which are still to come
   };

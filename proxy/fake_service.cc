@@ -174,6 +174,10 @@ void FakeService::SetIntx(bool level) {
   if (level && !was) Raise(INTX, 0);
 }
 
+void FakeService::ClaimIntxRaised(uint32_t count) {
+  reinterpret_cast<ShadowHeader*>(shadow_)->intx_raised.store(count);
+}
+
 bool FakeService::Raise(InterruptKind kind, uint32_t vector) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto held = eventfds_.find({kind, vector});

@@ -62,6 +62,7 @@ class FakeService {
 
   // A line of INTx, with the eventfd on its rising edge.
   void SetIntx(bool level);
+  void ClaimIntxRaised(uint32_t count);
   // Writes an eventfd; false: the vector has none.
   bool Raise(InterruptKind kind, uint32_t vector);
   bool HasVector(InterruptKind kind, uint32_t vector);

@@ -55,6 +55,25 @@ TEST(HostileServiceTest, DeathLeavesADeviceThatReadsAllOnes) {
   ExpectLostAndReplaceable(rig, *qemu);
 }
 
+// proto/shadow.h: what the service says it has raised, it has not.
+TEST(HostileServiceTest, LieAboutInterruptsCostsTheServiceItsOwnOnly) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  TestEventfd irq;
+  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  rig.service().SetIntx(true);
+  EXPECT_EQ(irq.Take(), 1u);
+  for (uint32_t count : {1u, 0u, 0xffffffffu}) {
+    qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+    rig.service().ClaimIntxRaised(count);
+    EXPECT_LT(MillisecondsOf([&] { qemu->Read(0, 0x100, 4); }), kPatienceMs);
+  }
+  irq.Take(20);
+  // The level is believed again as soon as the count stands still.
+  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  EXPECT_GE(irq.Take(), 1u);
+}
+
 TEST(HostileServiceTest, NewServiceIsToldMemoryInterruptsAndReset) {
   ShimRig rig;
   auto qemu = rig.Attach();

@@ -20,15 +20,15 @@ constexpr uint32_t kLoad = 1;
 constexpr uint32_t kStore = 2;
 constexpr uint32_t kUnmask = 3;
 
-// From the end of interrupt to the driver's acknowledgement, and from a store
-// until a service has applied it: so long a line that is high is left alone.
-constexpr Nanoseconds kAcknowledgeTime = 200'000;
+// From a store until a service has applied it.
 constexpr Nanoseconds kApplyTime = 50'000;
 
 }  // namespace
 
 RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
-    : ram_(ram), link_(deadlines, [this](InterruptKind kind, uint32_t vector) {
+    : ram_(ram),
+      acknowledge_(deadlines.acknowledge),
+      link_(deadlines, [this](InterruptKind kind, uint32_t vector) {
         eventfds_.Raise(kind, vector);
       }) {}
 
@@ -247,7 +247,7 @@ void RemoteDevice::MaskIntx(bool masked) {
   intx_pending_ = false;
   if (masked) return;
   UnmaskIntx(MonotonicNow() +
-             (last_event_ == kLoad ? kAcknowledgeTime : kApplyTime));
+             (last_event_ == kLoad ? acknowledge_ : kApplyTime));
   recent_.Note(last_event_ = kUnmask);
 }
 

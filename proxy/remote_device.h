@@ -95,6 +95,7 @@ class RemoteDevice : public DevicePort {
   void SettleIntx();
 
   const RamIdentity ram_;
+  const Nanoseconds acknowledge_;
   EventfdTable eventfds_;
   MemoryTable memory_;
   ServiceLink link_;

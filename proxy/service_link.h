@@ -36,6 +36,9 @@ struct Deadlines {
   Nanoseconds access = 75'000'000;
   Nanoseconds reset = 500'000'000;
   Nanoseconds handshake = 10'000'000'000;
+  // From the end of an interrupt, as QEMU sees it, to the driver's store that
+  // acknowledges it: so long a line that stays high is left alone.
+  Nanoseconds acknowledge = 200'000;
   // How long to spin at most: for an answer, and for QEMU's next message.
   Nanoseconds spin = 0;
 };

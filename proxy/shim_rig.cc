@@ -57,7 +57,8 @@ ShimRig::ShimRig(FakeService::Options options, QemuProtocol protocol) {
   config->set_handshake_deadline_ms(300);
   config->set_protocol(protocol);
   control_->Send().IgnoreError();
-  const ShimSettings settings = ReceiveSettings(*shim_control_).value();
+  ShimSettings settings = ReceiveSettings(*shim_control_).value();
+  settings.deadlines.acknowledge = kAcknowledgeTime;
   WaitForControl(Frame::kHello);
 
   const auto [shim_end, service_end] = ChannelPair();

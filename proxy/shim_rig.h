@@ -20,6 +20,8 @@
 namespace bulkhead::proxy {
 
 inline constexpr uint64_t kRamBytes = 16 << 20;
+// Long enough for a test on a busy machine to be inside it.
+inline constexpr Nanoseconds kAcknowledgeTime = 400'000'000;
 
 class ShimRig {
  public:

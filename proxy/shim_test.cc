@@ -235,6 +235,49 @@ TEST(ShimTest, UnmaskBehindTheAcknowledgingStoreRaisesNothing) {
   EXPECT_EQ(irq.Take(50), 0u);
 }
 
+// Without KVM the driver's first load is the end of interrupt to QEMU; what it
+// acknowledges by its next store must not come a second time.
+TEST(ShimTest, LineThatIsAcknowledgedAfterTheUnmaskIsNotRaisedAgain) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  TestEventfd irq;
+  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  rig.service().SetIntx(true);
+  EXPECT_EQ(irq.Take(), 1u);
+  qemu->Read(0, 0x14, 1);
+  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  EXPECT_EQ(irq.Take(20), 0u);
+  rig.service().SetIntx(false);
+  qemu->PostedWrite(0, 0x14, 1, 4);
+  EXPECT_EQ(irq.Take(500), 0u);
+}
+
+TEST(ShimTest, LineThatStaysHighAfterTheDriversStoreIsRaisedAgainAtOnce) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  TestEventfd irq;
+  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  rig.service().SetIntx(true);
+  EXPECT_EQ(irq.Take(), 1u);
+  qemu->Read(0, 0x14, 1);
+  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  qemu->PostedWrite(0, 0x20, 1, 4);
+  qemu->Read(0, 0x100, 1);  // applied by now
+  EXPECT_LT(MillisecondsOf([&] { EXPECT_EQ(irq.Take(), 1u); }), 300);
+}
+
+TEST(ShimTest, LineThatNobodyAcknowledgesIsRaisedAgainInTime) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  TestEventfd irq;
+  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  rig.service().SetIntx(true);
+  EXPECT_EQ(irq.Take(), 1u);
+  qemu->Read(0, 0x14, 1);
+  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  EXPECT_EQ(irq.Take(1000), 1u);
+}
+
 // KVM: the guest's end of interrupt writes an eventfd instead.
 TEST(ShimTest, UnmaskEventfdRaisesIntxAgain) {
   ShimRig rig;

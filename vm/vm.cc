@@ -186,8 +186,7 @@ class Run {
           accel->note.empty() ? "" : ": ", accel->note, ")");
     }
     // Spinning pays only where another CPU is free for it.
-    const uint32_t kSpinLimitUs =
-        getenv("BH_SPIN") ? atoi(getenv("BH_SPIN")) : 50;
+    constexpr uint32_t kSpinLimitUs = 50;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
     absl::StatusOr<Plan> plan = MakePlan(description_, inputs);

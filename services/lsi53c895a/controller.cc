@@ -170,7 +170,10 @@ void Controller::Publish() {
     StoreShadow(shadow.data(), state_.chip.Get32(DSA));
     StoreShadow(shadow.data() + 4, registers_.StatusWord());
   }
-  const bool level = interrupts_.PinLevel();
+  const bool held = hold_.Holds(interrupts_.OnlyOnTheFly(),
+                                nexus_.commands() + interrupts_.on_the_fly(),
+                                context().Now());
+  const bool level = interrupts_.PinLevel(/*hold_on_the_fly=*/held);
   if (level != interrupt_asserted()) {
     interrupts_raised_ += level;
     SetInterrupt(level);
@@ -195,7 +198,7 @@ Turn Controller::Run(Nanoseconds now) {
   Publish();
 
   Turn turn;
-  turn.deadline = timers_.deadline();
+  turn.deadline = std::min(timers_.deadline(), hold_.deadline());
   turn.busy = scripts_.has_work() || bus_->HasWork();
   if (Spins()) {
     turn.busy = bus_->HasWork();

@@ -26,6 +26,7 @@
 #include "services/lsi53c895a/state.h"
 #include "services/lsi53c895a/timers.h"
 #include "services/pci/function.h"
+#include "services/runtime/interrupt_hold.h"
 #include "services/scsi/state.h"
 #include "services/scsi/target.h"
 
@@ -80,6 +81,7 @@ class Controller : public pci::Function {
   Scripts scripts_;
   Timers timers_;
 
+  InterruptHold hold_;  // of INTFLY, by which drivers announce what is done
   uint64_t progress_ = 0;
   unsigned idle_slices_ = 0;
   uint64_t interrupts_raised_ = 0;

@@ -75,11 +75,14 @@ void InterruptLogic::LatchPin() {
   }
 }
 
-bool InterruptLogic::PinLevel() {
+bool InterruptLogic::OnlyOnTheFly() { return PinLevel() && !PinLevel(true); }
+
+bool InterruptLogic::PinLevel(bool hold_on_the_fly) {
   LatchPin();
   const bool disabled = (state_.Get8(DCNTL) & kDcntlIrqd) != 0 ||
                         (state_.Get8(ISTAT1) & kIstat1Sirqd) != 0;
-  return !disabled && (state_.interrupts.intf || state_.interrupts.pin_latched);
+  const bool on_the_fly = state_.interrupts.intf && !hold_on_the_fly;
+  return !disabled && (on_the_fly || state_.interrupts.pin_latched);
 }
 
 }  // namespace bulkhead::lsi53c895a

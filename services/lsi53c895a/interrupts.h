@@ -27,7 +27,10 @@ class InterruptLogic {
   // Records causes of DSTAT. They always stop SCRIPTS.
   void RaiseDma(uint8_t causes);
   // INTFLY: SCRIPTS run on.
-  void RaiseOnTheFly() { state_.interrupts.intf = true; }
+  void RaiseOnTheFly() {
+    state_.interrupts.intf = true;
+    ++on_the_fly_;
+  }
   void ClearOnTheFly() { state_.interrupts.intf = false; }
 
   // Reading clears, and moves up what is stacked behind.
@@ -37,7 +40,12 @@ class InterruptLogic {
 
   bool sip() const { return state_.interrupts.sist_raised != 0; }
   bool dip() const { return state_.interrupts.dstat != 0; }
-  bool PinLevel();
+  // Whether INTFLY alone would assert the pin.
+  bool OnlyOnTheFly();
+  // `hold_on_the_fly`: as if INTFLY were yet to come.
+  bool PinLevel(bool hold_on_the_fly = false);
+  // How often INTFLY was executed.
+  uint64_t on_the_fly() const { return on_the_fly_; }
 
   void Reset() { state_.interrupts = InterruptState(); }
 
@@ -48,6 +56,7 @@ class InterruptLogic {
   void LatchPin();
 
   ChipState& state_;
+  uint64_t on_the_fly_ = 0;
 };
 
 }  // namespace bulkhead::lsi53c895a
