@@ -186,7 +186,7 @@ class Run {
           accel->note.empty() ? "" : ": ", accel->note, ")");
     }
     // Spinning pays only where another CPU is free for it.
-    constexpr uint32_t kSpinLimitUs = 50;
+    constexpr uint32_t kSpinLimitUs = 100;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
     absl::StatusOr<Plan> plan = MakePlan(description_, inputs);
