@@ -37,7 +37,8 @@ Server::Server(LiveContext& context, Device& device, Channel& shim,
       shim_(shim),
       control_(control),
       options_(options),
-      loaded_state_(device.State().size()),
+      loaded_state_(new std::byte[device.State().size()]),
+      state_bytes_(device.State().size()),
       spin_(options.spin_limit) {
   DeviceDescription description;
   device_.Describe(&description);

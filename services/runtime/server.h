@@ -23,6 +23,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -121,8 +122,10 @@ class Server {
   Channel& control_;
   const Options options_;
   std::array<KnownRegion, 9> regions_ = {};
-  std::vector<std::byte> loaded_state_;  // room for LoadState, made at start
-  std::vector<pollfd> poll_;             // control, shim, watched
+  // Room for LoadState, made at start and not touched before.
+  std::unique_ptr<std::byte[]> loaded_state_;
+  const size_t state_bytes_;
+  std::vector<pollfd> poll_;  // control, shim, watched
   AdaptiveSpin spin_;
   // Kinds: 1 nothing was raised since the last wait, 2 an interrupt was.
   RecentEvents waits_;

@@ -103,7 +103,8 @@ absl::Status Server::OnLoadState() {
   if (!quiesced_) {
     return AnswerAck(control_, sequence, INVALID_ARGUMENT, "quiesce first");
   }
-  const absl::Span<std::byte> room = absl::MakeSpan(loaded_state_);
+  const absl::Span<std::byte> room =
+      absl::MakeSpan(loaded_state_.get(), state_bytes_);
   absl::Status loaded =
       ReadState(control_.incoming_fds()[0], options_.model, room);
   if (loaded.ok() && !device_.LoadState(room)) {

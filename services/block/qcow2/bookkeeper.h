@@ -43,10 +43,11 @@ struct Publication {
 
 // Clusters of which one reference is gone.
 struct Release {
-  uint64_t first = 0;
-  uint64_t count = 0;
-  bool may_punch = false;      // no other reference can exist
-  uint64_t after_request = 0;  // requests up to this number may still use it
+  // Without initialisers, so that a table of them takes memory as it fills.
+  uint64_t first;
+  uint64_t count;
+  bool may_punch;          // no other reference can exist
+  uint64_t after_request;  // requests up to this number may still use it
 };
 
 inline constexpr size_t kMaxPublications = 2048;

@@ -11,21 +11,27 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <cstdlib>
+#include <memory>
 
 namespace bulkhead::block::qcow2 {
 
 class ClusterSet {
  public:
   ClusterSet() = default;
+  // Takes memory as it fills: what was never written of a fresh block is not
+  // there yet, and reads as free slots.
   explicit ClusterSet(size_t capacity)
-      : slots_(std::bit_ceil(capacity * 2 + 16), kNone), room_(capacity) {}
+      : slot_count_(std::bit_ceil(capacity * 2 + 16)),
+        slots_(
+            static_cast<uint64_t*>(std::calloc(slot_count_, sizeof(uint64_t)))),
+        room_(slots_ != nullptr ? capacity : 0) {}
 
   bool Add(uint64_t cluster) {
     if (room_ == 0) return false;
-    size_t slot = Slot(cluster);
-    if (slots_[slot] == cluster) return false;
-    slots_[slot] = cluster;
+    const size_t slot = Slot(cluster);
+    if (slots_[slot] != kNone) return false;
+    slots_[slot] = Stored(cluster);
     --room_;
     return true;
   }
@@ -36,7 +42,7 @@ class ClusterSet {
     ++room_;
     // Close the gap: whoever stands behind it and hashes before it moves up.
     for (size_t at = Next(hole); slots_[at] != kNone; at = Next(at)) {
-      const size_t home = Home(slots_[at]);
+      const size_t home = Home(slots_[at] - 1);
       const bool stays =
           hole <= at ? hole < home && home <= at : hole < home || home <= at;
       if (stays) continue;
@@ -48,30 +54,38 @@ class ClusterSet {
   // Until `visit` answers false; whether it never did.
   template <typename Visit>
   bool ForEach(const Visit& visit) const {
-    for (const uint64_t cluster : slots_) {
-      if (cluster != kNone && !visit(cluster)) return false;
+    for (size_t i = 0; slots_ != nullptr && i < slot_count_; ++i) {
+      if (slots_[i] != kNone && !visit(slots_[i] - 1)) return false;
     }
     return true;
   }
   bool Contains(uint64_t cluster) const {
-    return !slots_.empty() && slots_[Slot(cluster)] == cluster;
+    return slots_ != nullptr && slots_[Slot(cluster)] == Stored(cluster);
   }
 
  private:
-  static constexpr uint64_t kNone = ~uint64_t{0};
+  static constexpr uint64_t kNone = 0;
+  static constexpr uint64_t Stored(uint64_t cluster) { return cluster + 1; }
+
+  struct Free {
+    void operator()(uint64_t* slots) const { std::free(slots); }
+  };
 
   size_t Home(uint64_t cluster) const {
-    return (cluster * uint64_t{0x9e3779b97f4a7c15} >> 20) & (slots_.size() - 1);
+    return (cluster * uint64_t{0x9e3779b97f4a7c15} >> 20) & (slot_count_ - 1);
   }
-  size_t Next(size_t slot) const { return (slot + 1) & (slots_.size() - 1); }
+  size_t Next(size_t slot) const { return (slot + 1) & (slot_count_ - 1); }
   // Where the number is, or would be put.
   size_t Slot(uint64_t cluster) const {
     size_t slot = Home(cluster);
-    while (slots_[slot] != kNone && slots_[slot] != cluster) slot = Next(slot);
+    while (slots_[slot] != kNone && slots_[slot] != Stored(cluster)) {
+      slot = Next(slot);
+    }
     return slot;
   }
 
-  std::vector<uint64_t> slots_;
+  size_t slot_count_ = 0;
+  std::unique_ptr<uint64_t[], Free> slots_;
   size_t room_ = 0;
 };
 

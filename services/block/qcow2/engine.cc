@@ -40,7 +40,6 @@ Engine::Engine(std::vector<Layer> layers, std::unique_ptr<WorkerPool> pool,
       queue_(pool_.get()),
       options_(options),
       cluster_bytes_(active().header().cluster_bytes()),
-      ops_(kMaxInFlight),
       segment_memory_(new iovec[kMaxInFlight * kMaxSegments]) {
   const uint64_t size = active().header().size_bytes;
   geometry_.capacity_bytes = size / kSectorBytes * kSectorBytes;
@@ -50,12 +49,7 @@ Engine::Engine(std::vector<Layer> layers, std::unique_ptr<WorkerPool> pool,
   geometry_.optimal_bytes =
       static_cast<uint32_t>(std::min<uint64_t>(cluster_bytes_, 64 << 10));
   geometry_.discard_granularity_bytes = static_cast<uint32_t>(cluster_bytes_);
-  for (size_t i = 0; i < ops_.size(); ++i) {
-    ops_[i].engine = this;
-    ops_[i].segments = &segment_memory_[i * kMaxSegments];
-    ops_[i].next = free_ops_;
-    free_ops_ = &ops_[i];
-  }
+  ops_.reserve(kMaxInFlight);
   uint64_t largest = cluster_bytes_;
   bool with_zstd = false;
   for (const Layer& layer : layers_) {
@@ -93,7 +87,7 @@ absl::Status Engine::PrepareWriting() {
   }
   bookkeeper_ = std::make_unique<Bookkeeper>(&image.file(), refcounts_.get(),
                                              image.header().cluster_bits);
-  order_ = std::make_unique<OrderWork>();
+  order_.reset(new OrderWork);  // not zeroed: its tables are large
   order_->engine = this;
   publications_.reserve(kMaxPublications);
   releases_.reserve(kMaxReleases);
@@ -125,7 +119,8 @@ size_t Engine::Poll() {
 
 void Engine::Begin(Request* request) {
   IoStatus status = CheckRequest(*request, geometry_);
-  if (status == IoStatus::kOk && free_ops_ == nullptr) {
+  if (status == IoStatus::kOk && free_ops_ == nullptr &&
+      ops_.size() == kMaxInFlight) {
     status = IoStatus::kInvalid;
   }
   if (status != IoStatus::kOk) {
@@ -134,9 +129,7 @@ void Engine::Begin(Request* request) {
     request->done(request);
     return;
   }
-  Op* op = free_ops_;
-  free_ops_ = op->next;
-  op->next = nullptr;
+  Op* op = TakeOp();
   op->request = request;
   op->failed = IoStatus::kOk;
   op->data.offset = request->offset_bytes;
@@ -164,6 +157,21 @@ void Engine::Begin(Request* request) {
   }
   LinkNewest(op);
   ready_.Append(op);
+}
+
+// An op is made when it is first needed, in memory that is there: most disks
+// never have many requests under way.
+Engine::Op* Engine::TakeOp() {
+  if (free_ops_ == nullptr) {
+    Op& op = ops_.emplace_back();
+    op.engine = this;
+    op.segments = &segment_memory_[(ops_.size() - 1) * kMaxSegments];
+    return &op;
+  }
+  Op* op = free_ops_;
+  free_ops_ = op->next;
+  op->next = nullptr;
+  return op;
 }
 
 void Engine::Drain() {

@@ -156,6 +156,7 @@ class Engine final : public Backend {
 
   // ---- engine.cc: the life of an op
   void Begin(Request* request);
+  Op* TakeOp();
   void Drain();
   void Advance(Op* op);
   Next Complete(Op* op, IoStatus status);
@@ -264,7 +265,7 @@ class Engine final : public Backend {
   uint64_t last_number_ = 0;
   Op* oldest_ = nullptr;
   Op* newest_ = nullptr;
-  std::vector<Op> ops_;
+  std::vector<Op> ops_;  // those made so far
   std::unique_ptr<iovec[]> segment_memory_;
   Op* free_ops_ = nullptr;
   OpList ready_;
