@@ -9,8 +9,8 @@
 #include "console/console.h"
 #include "console/console_fds.h"
 #include "policy/console.h"
+#include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
-#include "services/runtime/heap.h"
 
 namespace bulkhead::console {
 namespace {
@@ -27,7 +27,7 @@ int Fail(absl::string_view what) {
 }
 
 int Main() {
-  ConfigureHeap();
+  sandbox::ConfigureHeap();
   (void)signal(SIGPIPE, SIG_IGN);
   Channel control(kControlFd);
   ConsoleConfig config;
@@ -39,7 +39,7 @@ int Main() {
     if (configured) config = control.incoming().configure().console();
   }
   Console console(&control, config);
-  if (!ReserveHeap(kHeapBytes)) return Fail("no memory");
+  if (!sandbox::ReserveHeap(kHeapBytes)) return Fail("no memory");
   const absl::Status locked = sandbox::LockDown(policy::Console());
   if (!locked.ok()) return Fail(locked.message());
   control.outgoing().mutable_ready();

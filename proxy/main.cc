@@ -1,12 +1,9 @@
 // The shim: one process per device between QEMU and a jailed service.
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <climits>
 
 #include "absl/strings/str_cat.h"
 #include "policy/shim.h"
@@ -16,6 +13,7 @@
 #include "proxy/shim.h"
 #include "proxy/shim_fds.h"
 #include "proxy/vfio_user_front_end.h"
+#include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
 
 namespace bulkhead::proxy {
@@ -24,13 +22,6 @@ namespace {
 // All the heap that frames of up to 64 KiB can need. It is fetched at once and
 // never given back, so that the steady filter needs no brk.
 constexpr size_t kHeapBytes = 8 << 20;
-
-void ReserveHeap() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  void* volatile reserve = malloc(kHeapBytes);
-  free(reserve);
-}
 
 int Fail(absl::string_view what) {
   const std::string line = absl::StrCat("shim: ", what, "\n");
@@ -53,7 +44,7 @@ FrontEnd& MakeFrontEnd(QemuProtocol protocol, DevicePort& device) {
 }
 
 int Main() {
-  ReserveHeap();
+  sandbox::ConfigureHeap();
   Channel control(kShimControlFd);
   const absl::StatusOr<ShimSettings> settings = ReceiveSettings(control);
   if (!settings.ok()) return Fail(settings.status().message());
@@ -66,6 +57,7 @@ int Main() {
   FrontEnd& front_end = MakeFrontEnd(settings->protocol, device);
   Shim shim(*settings, control, device, front_end);
 
+  if (!sandbox::ReserveHeap(kHeapBytes)) return Fail("no room for the heap");
   const absl::Status locked = sandbox::LockDown(policy::Shim());
   if (!locked.ok()) return Fail(locked.message());
   control.outgoing().mutable_ready();

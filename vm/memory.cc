@@ -8,10 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
+#include "sandbox/memfd.h"
 
 namespace bulkhead::vm {
 namespace {
@@ -22,12 +19,7 @@ absl::Status Failed(const char* call, const std::string& name) {
 }
 
 absl::StatusOr<Fd> Create(const std::string& name) {
-  constexpr unsigned kFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  Fd fd(memfd_create(name.c_str(), kFlags | MFD_NOEXEC_SEAL));
-  // Before Linux 6.3.
-  if (!fd.valid() && errno == EINVAL) {
-    fd = Fd(memfd_create(name.c_str(), kFlags));
-  }
+  Fd fd(sandbox::OpenMemfd(name.c_str()));
   if (!fd.valid()) return Failed("memfd_create", name);
   return fd;
 }

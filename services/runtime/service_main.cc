@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/service_fds.h"
+#include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
-#include "services/runtime/heap.h"
 #include "services/runtime/log.h"
 #include "services/runtime/service.h"
 
@@ -54,7 +54,7 @@ absl::Status CheckFds() {
 }
 
 absl::Status FinishSetUp(const sandbox::CompiledPolicy& policy) {
-  if (!ReserveHeap(kHeapReserveBytes)) {
+  if (!sandbox::ReserveHeap(kHeapReserveBytes)) {
     return absl::ResourceExhaustedError("no room for the heap");
   }
   return sandbox::LockDown(policy);
@@ -71,7 +71,7 @@ absl::Status FinishSetUp(const sandbox::CompiledPolicy& policy) {
 
 int ServiceMain(const char* model, const sandbox::CompiledPolicy& policy,
                 const DeviceFactory& factory) {
-  ConfigureHeap();
+  sandbox::ConfigureHeap();
   if (absl::Status status = CheckFds(); !status.ok()) End(status);
   const ServiceEnvironment environment = {
       .shim_fd = kChannelFd,

@@ -8,13 +8,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sandbox/memfd.h"
 
 namespace bulkhead {
 namespace {
 
-#ifndef MFD_NOEXEC_SEAL
-constexpr unsigned MFD_NOEXEC_SEAL = 0x0008U;  // Linux 6.3
-#endif
 #ifndef F_SEAL_FUTURE_WRITE
 constexpr int F_SEAL_FUTURE_WRITE = 0x0010;  // Linux 5.1
 #endif
@@ -23,18 +21,11 @@ absl::Status Failed(const char* step, const char* name) {
   return absl::InternalError(absl::StrCat(name, ": ", step, ": errno ", errno));
 }
 
-int OpenMemfd(const char* name) {
-  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  const int fd = memfd_create(name, flags | MFD_NOEXEC_SEAL);
-  if (fd >= 0 || errno != EINVAL) return fd;
-  return memfd_create(name, flags);  // an older kernel
-}
-
 }  // namespace
 
 absl::StatusOr<SharedPages> SharedPages::Create(const char* name,
                                                 size_t size_bytes, Peer peer) {
-  const int fd = OpenMemfd(name);
+  const int fd = sandbox::OpenMemfd(name);
   if (fd < 0) return Failed("memfd_create", name);
   SharedPages pages(fd, nullptr, size_bytes);
   if (ftruncate(fd, static_cast<off_t>(size_bytes)) != 0) {

@@ -10,8 +10,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "policy/image.h"
+#include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
-#include "services/runtime/heap.h"
 #include "tools/image/commands.h"
 #include "tools/image/request.pb.h"
 #include "tools/image/stream.h"
@@ -66,10 +66,10 @@ absl::StatusOr<Request> SetUp(const char* argument) {
 }
 
 int Main(const char* argument) {
-  ConfigureHeap();
+  sandbox::ConfigureHeap();
   auto request = SetUp(argument);
   absl::Status status = request.status();
-  if (status.ok() && !ReserveHeap(kHeapBytes)) {
+  if (status.ok() && !sandbox::ReserveHeap(kHeapBytes)) {
     status = absl::ResourceExhaustedError("no room for the heap");
   }
   if (status.ok()) status = sandbox::LockDown(policy::Image());

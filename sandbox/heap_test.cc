@@ -1,4 +1,4 @@
-#include "services/runtime/heap.h"
+#include "sandbox/heap.h"
 
 #include <malloc.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 
 #include "gtest/gtest.h"
 
-namespace bulkhead {
+namespace bulkhead::sandbox {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -50,4 +50,4 @@ TEST(HeapTest, AfterTheReserveNothingIsAskedOfTheKernel) {
 }
 
 }  // namespace
-}  // namespace bulkhead
+}  // namespace bulkhead::sandbox

@@ -10,16 +10,16 @@
 // THREADS  Call ConfigureHeap first of all, ReserveHeap right before the
 //          lock-down. Under a sanitizer both do nothing.
 
-#ifndef BULKHEAD_SERVICES_RUNTIME_HEAP_H_
-#define BULKHEAD_SERVICES_RUNTIME_HEAP_H_
+#ifndef BULKHEAD_SANDBOX_HEAP_H_
+#define BULKHEAD_SANDBOX_HEAP_H_
 
 #include <cstddef>
 
-namespace bulkhead {
+namespace bulkhead::sandbox {
 
 void ConfigureHeap();
 bool ReserveHeap(size_t size_bytes);
 
-}  // namespace bulkhead
+}  // namespace bulkhead::sandbox
 
-#endif  // BULKHEAD_SERVICES_RUNTIME_HEAP_H_
+#endif  // BULKHEAD_SANDBOX_HEAP_H_

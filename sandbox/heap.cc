@@ -1,11 +1,11 @@
-#include "services/runtime/heap.h"
+#include "sandbox/heap.h"
 
 #include <malloc.h>
 
 #include <climits>
 #include <cstdlib>
 
-namespace bulkhead {
+namespace bulkhead::sandbox {
 
 void ConfigureHeap() {
   mallopt(M_ARENA_MAX, 1);             // threads have no heap of their own
@@ -22,4 +22,4 @@ bool ReserveHeap(size_t size_bytes) {
   return true;
 }
 
-}  // namespace bulkhead
+}  // namespace bulkhead::sandbox
