@@ -102,6 +102,9 @@ class Backend {
   virtual int event_fd() const { return -1; }
   // Requests submitted and not completed.
   virtual size_t in_flight() const = 0;
+  // Ends what has not begun because of the disk's limits, with kUnavailable:
+  // its device is reset, and waits for the rest.
+  virtual void DropHeld() {}
 
   // The guest's write-cache switch. Off: every write is durable when done.
   virtual void SetWriteCache(bool enabled) = 0;

@@ -136,6 +136,18 @@ void Metered::PassHeld() {
   }
 }
 
+void Metered::DropHeld() {
+  Slot* slot = held_first_;
+  held_first_ = held_last_ = nullptr;
+  while (slot != nullptr) {
+    Slot* next = slot->next;
+    slot->next = nullptr;
+    slot->inner.status = IoStatus::kUnavailable;
+    OnDone(&slot->inner);
+    slot = next;
+  }
+}
+
 size_t Metered::Poll() {
   const size_t before = in_flight_;
   if (alarm_pool_ != nullptr) alarm_pool_->Poll();

@@ -46,6 +46,7 @@ class Metered final : public Backend {
   size_t Poll() override;
   int event_fd() const override { return inner_->event_fd(); }
   size_t in_flight() const override { return in_flight_; }
+  void DropHeld() override;
   void SetWriteCache(bool enabled) override { inner_->SetWriteCache(enabled); }
   void ReportStatistics(Statistics* statistics) const override;
 

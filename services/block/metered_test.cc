@@ -73,6 +73,23 @@ TEST_F(MeteredTest, BurstPassesAtOnceAndTheRestAtTheRate) {
   EXPECT_GE(Counter(rig, "block_throttled_requests"), 18u);
 }
 
+TEST_F(MeteredTest, HeldRequestsCanBeDroppedAndOthersPassLater) {
+  config_.mutable_throttle()->set_iops(10);
+  config_.mutable_throttle()->set_burst_ios(1);
+  Rig rig = OpenRig();
+  std::list<std::unique_ptr<RigRequest>> requests;
+  for (int i = 0; i < 100; ++i) {
+    requests.push_back(Rig::Make(Operation::kRead, 0, 512));
+    rig.Submit(requests.back().get());
+  }
+  EXPECT_EQ(rig.Finish(requests.front().get()), IoStatus::kOk);
+  rig.backend().DropHeld();
+  EXPECT_EQ(rig.backend().in_flight(), 0u);
+  EXPECT_TRUE(requests.back()->ended);
+  EXPECT_EQ(requests.back()->status, IoStatus::kUnavailable);
+  EXPECT_LT(TimeOf(rig, 1, 512), 2000);
+}
+
 TEST_F(MeteredTest, BandwidthIsLimitedWhateverTheRequestsSize) {
   config_.mutable_throttle()->set_bytes_per_second(1 << 20);
   config_.mutable_throttle()->set_burst_bytes(64 << 10);

@@ -14,10 +14,12 @@ namespace bulkhead::nvme {
 namespace {
 
 // CAP.TO: the longest that RDY takes to follow EN. A reset waits for requests
-// that a disk's limits hold back.
+// that the host's disk has begun.
 constexpr uint64_t kReadyTimeoutHalfSeconds = 120;
-// Commands fetched in one turn.
+// Commands fetched in one turn, and how long that may take: large transfers
+// from the host's page cache are done at once.
 constexpr unsigned kFetchesPerTurn = 64;
+constexpr Nanoseconds kFetchTime = 200'000;
 constexpr unsigned kMsiVectors = 32;
 constexpr Nanoseconds kDrainAtMost = 30'000'000'000;
 
@@ -244,7 +246,13 @@ void Controller::StartReset() {
   resetting_ = true;
   flushing_ = false;
   io_.Orphan();
+  DropHeld();
   Settle();
+}
+
+// What a disk's limits hold back has not begun, and nobody waits for it now.
+void Controller::DropHeld() {
+  for (Namespace& each : subsystem_.namespaces) each.backend->DropHeld();
 }
 
 void Controller::FinishReset() {
@@ -308,6 +316,7 @@ void Controller::ResetDevice() {
   resetting_ = true;
   flushing_ = false;
   io_.Orphan();
+  DropHeld();
   WaitUntilIdle();
   const LogState logs = state_.controller.logs;
   state_.controller = ControllerState();
@@ -327,8 +336,10 @@ void Controller::OnConfigWrite(uint64_t, unsigned) {
 // ---- the turn
 
 bool Controller::Fetch() {
+  const Nanoseconds until = context().Now() + kFetchTime;
   unsigned fetched = 0;
   for (; fetched < kFetchesPerTurn && io_.HasRoom(); ++fetched) {
+    if (fetched > 0 && context().Now() >= until) break;
     Command command;
     uint16_t sq_id;
     if (!queues_.Fetch(&command, &sq_id)) break;

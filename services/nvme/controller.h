@@ -68,6 +68,7 @@ class Controller : public pci::Function {
 
   void Enable();
   void StartReset();
+  void DropHeld();
   void FinishReset();
   void StartShutdown();
   void FlushNext();

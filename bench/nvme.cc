@@ -1,0 +1,217 @@
+// How fast is the jailed NVMe service, driven over its own queues, and what
+// does it cost while nothing happens?
+//
+//   bazel run -c opt //bench:nvme -- [--dir=/dev/shm] [--format=raw|qcow2]
+//       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
+//
+// A real service process under its real filters; this program is the guest: it
+// writes commands into shared RAM, doorbells into memory, and finds completions
+// there. Two clients take turns: one polls for completions, as the peer's does;
+// one sleeps until its vector is signalled. The peer is SPDK's vfio-user target
+// over aio on a tmpfs file, target and client each spinning on a CPU of its
+// own. It is not run here: its figures are those measured once on such a
+// machine.
+
+#include "policy/nvme.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "bench/device_load.h"
+#include "bench/nvme_target.h"
+#include "bench/report.h"
+#include "proto/service_config.pb.h"
+#include "proto/service_fds.h"
+#include "services/runtime/testing/frame_rig.h"
+
+ABSL_FLAG(std::string, dir, "/dev/shm", "where the image lies");
+ABSL_FLAG(std::string, format, "raw", "raw or qcow2");
+ABSL_FLAG(int, rounds, 3, "how often each side runs");
+ABSL_FLAG(double, seconds, 0.5, "of each measurement");
+ABSL_FLAG(std::string, only, "", "figures whose name contains this");
+ABSL_FLAG(std::string, json, "", "write the samples there");
+ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
+ABSL_FLAG(bool, idle, false, "show what our idle service costs");
+
+namespace bulkhead::bench {
+namespace {
+
+constexpr uint64_t kImageBytes = uint64_t{512} << 20;
+constexpr char kPolling[] = "polling client";
+constexpr char kSpdk[] = "spdk, published";
+constexpr char kSleeping[] = "interrupts";
+
+void Shell(const std::string& command) {
+  if (system(command.c_str()) == 0) return;
+  fprintf(stderr, "failed: %s\n", command.c_str());
+  exit(1);
+}
+
+// The peer's IOPS; 0 where there is no figure.
+double Spdk(const Load& load) {
+  if (load.bytes == 128 << 10) return 8 * (load.write ? 3546 : 4498);
+  if (load.depth == 1) return load.write ? 245e3 : 283e3;
+  if (load.depth == 32) return load.write ? 378e3 : 445e3;
+  return load.write ? 0 : 469e3;
+}
+
+class Bulkhead {
+ public:
+  Bulkhead(const std::string& image, bool qcow2, bool interrupts) {
+    disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
+    ServiceConfig config;
+    config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
+    config.mutable_nvme()->set_serial("bench");
+    config.mutable_nvme()->add_namespaces();
+    BackendConfig* backend = config.add_backends();
+    backend->mutable_image()->set_fd(kFirstBackendFd);
+    backend->mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
+    FrameRig::Options options;
+    options.ram_bytes = NvmeTarget::kRamBytes;
+    rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,
+                           {disk_}, options);
+    target_ = std::make_unique<NvmeTarget>(*rig_, kImageBytes, interrupts);
+  }
+  ~Bulkhead() {
+    rig_->Finish();
+    close(disk_);
+  }
+
+  NvmeTarget& target() { return *target_; }
+  std::map<std::string, uint64_t> Statistics() { return rig_->Statistics(); }
+
+  // System calls of the service so far: what the kernel counts as reads and
+  // writes, and the loop's own.
+  uint64_t SystemCalls() {
+    uint64_t calls = 0;
+    const std::string path = absl::StrCat("/proc/", rig_->pid(), "/io");
+    if (FILE* file = fopen(path.c_str(), "r")) {
+      char line[128];
+      unsigned long value;
+      while (fgets(line, sizeof line, file) != nullptr) {
+        if (sscanf(line, "syscr: %lu", &value) == 1) calls += value;
+        if (sscanf(line, "syscw: %lu", &value) == 1) calls += value;
+      }
+      fclose(file);
+    }
+    auto counters = Statistics();
+    return calls + counters["polls"] + counters["receives"];
+  }
+
+ private:
+  int disk_;
+  std::unique_ptr<FrameRig> rig_;
+  std::unique_ptr<NvmeTarget> target_;
+};
+
+class Bench {
+ public:
+  Bench()
+      : qcow2_(absl::GetFlag(FLAGS_format) == "qcow2"),
+        directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-nvme-",
+                                getpid())),
+        image_(directory_ + "/disk"),
+        comparison_(absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
+                                 absl::GetFlag(FLAGS_dir)),
+                    {kPolling, kSpdk, kSleeping}) {
+    std::filesystem::create_directories(directory_);
+    Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
+    if (qcow2_) {
+      Shell("qemu-img convert -f raw -O qcow2 " + image_ + ".raw " + image_ +
+            " && rm " + image_ + ".raw");
+    } else {
+      std::filesystem::rename(image_ + ".raw", image_);
+    }
+  }
+  ~Bench() { std::filesystem::remove_all(directory_); }
+
+  bool Compare() {
+    for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
+      for (const Load& load : StandardLoads(absl::GetFlag(FLAGS_seconds))) {
+        if (!absl::StrContains(load.name, absl::GetFlag(FLAGS_only))) continue;
+        comparison_.Figure(load.name, "IOPS", true, 1.0);
+        Measure(load, /*interrupts=*/false);
+        Measure(load, /*interrupts=*/true);
+        if (!qcow2_ && Spdk(load) > 0) {
+          comparison_.Add(load.name, kSpdk, Spdk(load));
+        }
+      }
+    }
+    const bool met = comparison_.Print();
+    if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
+      const char* user = getenv("BUILD_WORKING_DIRECTORY");
+      comparison_.WriteJson(json[0] != '/' && user != nullptr
+                                ? absl::StrCat(user, "/", json)
+                                : json);
+    }
+    return met;
+  }
+
+  // A service that has just worked, and then has nothing to do.
+  void Idle() {
+    Bulkhead ours(image_, qcow2_, true);
+    RunLoad(ours.target(), {.name = "", .depth = 32, .seconds = 0.5}, 50);
+    const timespec settle = {0, 200'000'000};
+    nanosleep(&settle, nullptr);
+    const auto before = ours.Statistics();
+    const uint64_t cpu = CpuNanoseconds(ours.target().server());
+    const timespec pause = {10, 0};
+    nanosleep(&pause, nullptr);
+    const uint64_t used = CpuNanoseconds(ours.target().server()) - cpu;
+    auto after = ours.Statistics();
+    printf("idle for 10 s: %.1f us of CPU, %lu sleeps (two of them ours)\n",
+           static_cast<double>(used) / 1e3,
+           after["sleeps"] - before.at("sleeps"));
+  }
+
+ private:
+  void Measure(const Load& load, bool interrupts) {
+    Bulkhead ours(image_, qcow2_, interrupts);
+    Load warm = load;
+    warm.seconds = load.seconds / 5;
+    const double spin_us = interrupts ? 0 : 1e9;
+    RunLoad(ours.target(), warm, spin_us);
+    const uint64_t before = ours.SystemCalls();
+    const LoadResult result = RunLoad(ours.target(), load, spin_us);
+    const uint64_t calls = ours.SystemCalls() - before;
+    const char* who = interrupts ? kSleeping : kPolling;
+    comparison_.Add(load.name, who, result.iops);
+    printf(
+        "%-28s %-15s %9.0f IOPS  p50 %7.1f us  p99 %7.1f us  CPU us/request: "
+        "service %5.2f client %5.2f  calls/request %.2f\n",
+        load.name.c_str(), who, result.iops, result.p50_us, result.p99_us,
+        result.server_cpu_us, result.client_cpu_us,
+        static_cast<double>(calls) / static_cast<double>(result.requests));
+    fflush(stdout);
+  }
+
+  const bool qcow2_;
+  const std::string directory_;
+  const std::string image_;
+  Comparison comparison_;
+};
+
+}  // namespace
+}  // namespace bulkhead::bench
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  bulkhead::bench::Bench bench;
+  if (absl::GetFlag(FLAGS_idle)) {
+    bench.Idle();
+    return 0;
+  }
+  return bench.Compare() ? 0 : 1;
+}
