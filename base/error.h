@@ -7,6 +7,9 @@
 //                  ^
 //     fix: give an absolute path, or one relative to demo.textproto
 //
+// TRUST    `what` and `fix` are shown as they are: whoever takes text from
+//          elsewhere escapes it.
+// ERRORS   None: every status can be formatted.
 // THREADS  Any.
 
 #ifndef BULKHEAD_BASE_ERROR_H_

@@ -1,6 +1,9 @@
 // EventLoop waits for many fds at once (epoll, level-triggered) and calls whom
 // they belong to.
 //
+// TRUST    Readiness only; what is read is the handler's business.
+// ERRORS   An fd that cannot be waited for is not watched; a failed wait ends
+//          RunUntil with false.
 // THREADS  One thread. A handler may add and remove fds, also its own.
 
 #ifndef BULKHEAD_BASE_EVENT_LOOP_H_

@@ -1,4 +1,8 @@
 // Fd owns a file descriptor.
+//
+// TRUST    Nothing.
+// ERRORS   None: an invalid Fd holds -1.
+// THREADS  Movable between threads, not shared.
 
 #ifndef BULKHEAD_BASE_FD_H_
 #define BULKHEAD_BASE_FD_H_

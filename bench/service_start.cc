@@ -32,6 +32,7 @@
 #include "proto/service_fds.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 #include "tests/support/own_qemu.h"
 #include "tests/support/process.h"
 
@@ -88,7 +89,7 @@ const Frame& Await(Channel* channel, Frame::BodyCase body) {
       signalfd_siginfo drained[8];
       if (read(child_signals, drained, sizeof(drained)) < 0) Die("signalfd");
       for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-        Die("the service was killed for " + violation.text);
+        Die("the service was killed for " + sandbox::DescribeViolation(violation));
       }
       continue;
     }

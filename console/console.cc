@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "base/error.h"
 #include "console/console_fds.h"
+#include "sandbox/violation_text.h"
 
 namespace bulkhead::console {
 namespace {
@@ -29,6 +30,19 @@ std::string EndText(const ProcessEnd& end) {
 
 bool EndedWell(const ProcessEnd& end) {
   return end.code() == CLD_EXITED && end.status() == 0;
+}
+
+sandbox::Violation FromFrame(const ProcessViolation& told) {
+  sandbox::Violation violation;
+  violation.number = told.number();
+  violation.abi = static_cast<sandbox::Violation::Abi>(told.abi());
+  for (int i = 0; i < 6 && i < told.args_size(); ++i) {
+    violation.args[i] = told.args(i);
+    if (i < told.strings_size()) violation.strings[i] = told.strings(i);
+  }
+  violation.instruction_pointer = told.instruction_pointer();
+  violation.file_offset = told.file_offset();
+  return violation;
 }
 
 uint64_t Counter(const Statistics& statistics, const std::string& name) {
@@ -196,7 +210,7 @@ void Console::Take(const LauncherEvent& event) {
       TellEnd(subject);
       break;
     case LauncherEvent::kViolation:
-      subject->violation = event.violation();
+      subject->violation = FromFrame(event.violation());
       TellViolation(*subject);
       break;
     case LauncherEvent::kSaid:
@@ -277,7 +291,8 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
       error.id = "BH-D403";
       error.what = absl::StrCat(
           name, " was killed by its policy: ",
-          subject.violation ? Escape(subject.violation->text()) : "");
+          subject.violation ? sandbox::DescribeViolation(*subject.violation)
+                            : "");
       error.fix = "this is a bug in the process or in its policy: report it";
       break;
     case StartFailure::FAULT:
@@ -305,14 +320,14 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
 }
 
 void Console::TellViolation(const Subject& subject) {
-  const ProcessViolation& violation = *subject.violation;
+  const sandbox::Violation& violation = *subject.violation;
   Line(absl::StrFormat(
       "VIOLATION %s: %s at 0x%x (file offset 0x%x), %s call %d: killed by "
       "policy %s %.12s",
-      subject.described.name(), Escape(violation.text()),
-      violation.instruction_pointer(), violation.file_offset(), violation.abi(),
-      violation.number(), subject.described.policy(),
-      subject.described.policy_sha256()));
+      subject.described.name(), sandbox::DescribeViolation(violation),
+      violation.instruction_pointer, violation.file_offset,
+      sandbox::NameOf(violation.abi), violation.number,
+      subject.described.policy(), subject.described.policy_sha256()));
 }
 
 void Console::TellEnd(Subject* subject) {

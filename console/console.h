@@ -25,6 +25,7 @@
 #include "console/output.h"
 #include "console/qmp.h"
 #include "proto/channel.h"
+#include "sandbox/violation.h"
 
 namespace bulkhead::console {
 
@@ -44,7 +45,7 @@ class Console {
     int log_fd;  // -1: closed
     int pid = 0;
     std::optional<ProcessEnd> end;
-    std::optional<ProcessViolation> violation;
+    std::optional<sandbox::Violation> violation;
     std::optional<Statistics> statistics;
   };
 

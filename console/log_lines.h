@@ -5,6 +5,7 @@
 // TRUST    The bytes are hostile: a guest may have taken the process over. It
 //          can say anything after its own name, and neither forge another's
 //          line, steer the terminal, nor flood.
+// ERRORS   None: what does not fit is cut, counted and said.
 // THREADS  One thread.
 
 #ifndef BULKHEAD_CONSOLE_LOG_LINES_H_

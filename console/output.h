@@ -2,6 +2,9 @@
 // A reader who has stopped reading must not stop the supervisor: lines that do
 // not fit are dropped and counted, console bytes wait and slow the guest down.
 //
+// TRUST    Lines are escaped by who makes them; the guest's bytes go out as
+//          they are.
+// ERRORS   None: a reader who is gone shows in console_closed().
 // THREADS  One thread.
 
 #ifndef BULKHEAD_CONSOLE_OUTPUT_H_

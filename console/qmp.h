@@ -5,6 +5,7 @@
 // TRUST    QEMU is jailed because a guest may take it over: what it says is
 //          bounded in length and checked in type, and changes nothing but the
 //          VM's own end.
+// ERRORS   Read: DataLoss and Unavailable, see there.
 // THREADS  One thread; the socket is non-blocking.
 
 #ifndef BULKHEAD_CONSOLE_QMP_H_

@@ -1,7 +1,9 @@
 // The demo VM: our guest kernel and initrd, and a qcow2 disk of 256 MiB behind
 // an lsi53c895a.
 //
+// TRUST    The user's own environment names the disk's place.
 // ERRORS   UserError: ./bazelw has not run, or the disk cannot be made.
+// THREADS  Any.
 
 #ifndef BULKHEAD_DEMO_DEMO_H_
 #define BULKHEAD_DEMO_DEMO_H_

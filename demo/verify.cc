@@ -20,6 +20,7 @@
 #include "policy/sha256.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 #include "vm/memory.h"
 
 namespace bulkhead::demo {
@@ -28,8 +29,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kToolLimit{60};
-// QEMU and its tools have 0x42480000 and what follows.
-constexpr uid_t kToolId = 0x4248ffff;
+// What a tool prints, beside its output.
+constexpr uint64_t kTextBytes = 64 * 1024;
 // As the tool sees them.
 constexpr int kInputFd = 3;
 constexpr int kOutputFd = 4;
@@ -56,7 +57,7 @@ int WaitForEnd(int pidfd, std::string* violation) {
   for (;;) {
     // A traced child that exits waits for HandleStops; SIGCHLD is blocked.
     for (const sandbox::Violation& call : sandbox::HandleStops()) {
-      *violation = call.ToString();
+      *violation = sandbox::DescribeViolation(call);
     }
     pollfd ready = {.fd = pidfd, .events = POLLIN, .revents = 0};
     siginfo_t info = {};
@@ -77,8 +78,8 @@ int WaitForEnd(int pidfd, std::string* violation) {
 // Runs a program of the host in a jail that holds `input`, `output` and
 // nothing else. What it prints is shown when it fails.
 absl::Status RunTool(const std::string& program,
-                     std::vector<std::string> arguments, int input,
-                     int output) {
+                     std::vector<std::string> arguments, uid_t id, int input,
+                     int output, uint64_t output_bytes) {
   const Fd file(open(program.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) {
     return CheckError(absl::StrCat(program, " is missing"),
@@ -92,7 +93,9 @@ absl::Status RunTool(const std::string& program,
   jail.program_path = program;
   arguments.insert(arguments.begin(), program);
   jail.arguments = std::move(arguments);
-  jail.outside_id = kToolId;
+  jail.outside_id = id;
+  // A hostile file system could have the tools write without end.
+  jail.file_bytes = output_bytes + kTextBytes;
   jail.binds = {
       {.source = "/usr", .target = "/usr"},
       {.source = "/dev/null", .target = "/dev/null", .writable = true}};
@@ -130,13 +133,13 @@ std::string Sha256Of(int fd, uint64_t* bytes) {
   }
 }
 
-absl::Status VerifyFile(int raw, const CheckConsole::File& file) {
+absl::Status VerifyFile(int raw, const CheckConsole::File& file, uid_t id) {
   absl::StatusOr<Fd> copy = MakeOutput("file", 0);
   if (!copy.ok()) return copy.status();
   absl::Status status =
       RunTool("/usr/sbin/debugfs",
               {"-R", absl::StrCat("dump ", file.path, " ", kOutput), kInput},
-              raw, copy->get());
+              id, raw, copy->get(), file.bytes);
   if (!status.ok()) return status;
   uint64_t bytes = 0;
   const std::string sum = Sha256Of(copy->get(), &bytes);
@@ -152,6 +155,7 @@ absl::Status VerifyFile(int raw, const CheckConsole::File& file) {
 
 absl::Status VerifyDisk(int image, uint64_t disk_bytes,
                         const std::vector<CheckConsole::File>& files,
+                        uid_t tool_id,
                         const std::function<void(const std::string&)>& say) {
   auto start = Clock::now();
   const auto passed = [&](const std::string& what) {
@@ -169,17 +173,17 @@ absl::Status VerifyDisk(int image, uint64_t disk_bytes,
   if (!raw.ok()) return raw.status();
 
   absl::Status status = RunTool(kQemuImg, {"check", "-f", "qcow2", kInput},
-                                copy->get(), raw->get());
+                                tool_id, copy->get(), raw->get(), disk_bytes);
   if (!status.ok()) return status;
   passed("image");
   status = RunTool(
       kQemuImg, {"convert", "-n", "-f", "qcow2", "-O", "raw", kInput, kOutput},
-      copy->get(), raw->get());
+      tool_id, copy->get(), raw->get(), disk_bytes);
   if (!status.ok()) return status;
   passed("convert");
   if (files.empty()) return CheckError("the guest reported no file", "");
   for (const CheckConsole::File& file : files) {
-    status = VerifyFile(raw->get(), file);
+    status = VerifyFile(raw->get(), file, tool_id);
     if (!status.ok()) return status;
   }
   passed(absl::StrCat(files.size(), " files"));

@@ -10,6 +10,8 @@
 #ifndef BULKHEAD_DEMO_VERIFY_H_
 #define BULKHEAD_DEMO_VERIFY_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -20,9 +22,11 @@
 
 namespace bulkhead::demo {
 
-// `image`: an fd of the qcow2 image. `say` gets a line for each step.
+// `image`: an fd of the qcow2 image. `tool_id`: the tools' id when root asks.
+// `say` gets a line for each step.
 absl::Status VerifyDisk(int image, uint64_t disk_bytes,
                         const std::vector<CheckConsole::File>& files,
+                        uid_t tool_id,
                         const std::function<void(const std::string&)>& say);
 
 }  // namespace bulkhead::demo

@@ -242,13 +242,17 @@ void Supervisor::OnSignals() {
       if (process->pid() != violation.pid) continue;
       process->set_violated();
       if (process.get() == console_) {
-        Print(absl::StrCat("VIOLATION console: ", violation.text, "\n"));
+        Print(absl::StrCat("VIOLATION console: system call ", violation.number,
+                           "\n"));
         continue;
       }
       ProcessViolation* told = EventOf(process.get())->mutable_violation();
-      told->set_text(violation.text);
-      told->set_abi(violation.abi);
       told->set_number(violation.number);
+      told->set_abi(static_cast<uint32_t>(violation.abi));
+      for (int i = 0; i < 6; ++i) {
+        told->add_args(violation.args[i]);
+        told->add_strings(violation.strings[i]);
+      }
       told->set_instruction_pointer(violation.instruction_pointer);
       told->set_file_offset(violation.file_offset);
       Tell();

@@ -24,6 +24,7 @@
 #include "policy/lsi53c895a.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 
 namespace bulkhead::policy {
 namespace {
@@ -92,7 +93,7 @@ class Subject {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, 5) == 0) {
         for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-          FAIL() << violation.ToString();
+          FAIL() << sandbox::DescribeViolation(violation);
         }
         continue;
       }

@@ -2,8 +2,10 @@
 // return for one call. It is written from the description of classic BPF alone
 // and shares no code with what makes filters.
 //
+// TRUST    The filter is checked before it runs; it cannot loop.
 // ERRORS   A filter that the kernel would refuse, or that has an instruction
 //          that ours never contain, is InvalidArgument.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_BPF_EVALUATOR_H_
 #define BULKHEAD_POLICY_BPF_EVALUATOR_H_

@@ -1,5 +1,9 @@
 // The values of the kernel's constants that policies name, so that a name in a
 // policy is proven to be the number beside it.
+//
+// TRUST    None: a table.
+// ERRORS   Nothing for a name that is not in the table.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_CONSTANTS_H_
 #define BULKHEAD_POLICY_CONSTANTS_H_

@@ -5,6 +5,7 @@
 //
 // TRUST    The policy has passed Check.
 // ERRORS   Internal: libseccomp refused a rule; the message names it.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_FILTER_H_
 #define BULKHEAD_POLICY_FILTER_H_

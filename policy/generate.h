@@ -1,4 +1,9 @@
 // Generate turns a checked policy into the files that programs and people use.
+//
+// TRUST    The policy is a reviewed file.
+// ERRORS   InvalidArgument: what Check found; Internal: what libseccomp
+//          refused.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_GENERATE_H_
 #define BULKHEAD_POLICY_GENERATE_H_

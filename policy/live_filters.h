@@ -1,10 +1,11 @@
 // LiveFilters reads the seccomp filters of a running process back from the
 // kernel (PTRACE_SECCOMP_GET_FILTER). The process is stopped for a moment.
 //
-// ERRORS   PermissionDenied: the caller is neither its tracer nor may become
-// it,
+// TRUST    What it reads is the kernel's copy.
+// ERRORS   PermissionDenied: the caller is neither its tracer nor may become it,
 //          or lacks CAP_SYS_ADMIN, or is filtered itself; the message says
 //          which.
+// THREADS  The tracer's thread, if there is a tracer.
 
 #ifndef BULKHEAD_POLICY_LIVE_FILTERS_H_
 #define BULKHEAD_POLICY_LIVE_FILTERS_H_

@@ -1,7 +1,9 @@
 // Lock makes and compares policy/NAME.lock: the expanded policy, its numbers
 // and the hash of its bytecode, as they were when somebody last looked.
 //
+// TRUST    A lock is a reviewed file.
 // ERRORS   InvalidArgument: a lock file that does not parse.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_LOCK_H_
 #define BULKHEAD_POLICY_LOCK_H_

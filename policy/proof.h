@@ -9,7 +9,9 @@
 // are then asked about every combination of those values that a verdict looks
 // at. That is all there is, so agreement is proof, not a sample.
 //
+// TRUST    The filter has passed Validate, the policy Check.
 // ERRORS   A difference is not an error: it is what is returned.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_PROOF_H_
 #define BULKHEAD_POLICY_PROOF_H_

@@ -1,6 +1,10 @@
 // Prove puts one phase of one policy before both judges: the proof over its
 // bytecode, and the running kernel for every number of every interface and the
 // edges of every argument constraint.
+//
+// TRUST    The policy has passed Check.
+// ERRORS   A disagreement is not an error: it is what is returned.
+// THREADS  One: the oracle forks.
 
 #ifndef BULKHEAD_POLICY_PROVE_H_
 #define BULKHEAD_POLICY_PROVE_H_

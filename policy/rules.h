@@ -1,4 +1,8 @@
 // What can be said about a policy's rules without compiling them.
+//
+// TRUST    The policy has passed Check.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_RULES_H_
 #define BULKHEAD_POLICY_RULES_H_

@@ -1,4 +1,8 @@
 // SHA-256 (FIPS 180-4), for naming a filter's bytes. Not for secrets.
+//
+// TRUST    Not for secrets: its time depends on the length.
+// ERRORS   None.
+// THREADS  One thread for each object.
 
 #ifndef BULKHEAD_POLICY_SHA256_H_
 #define BULKHEAD_POLICY_SHA256_H_

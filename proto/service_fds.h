@@ -2,6 +2,8 @@
 //
 // TRUST    Set by the launcher alone; a policy's fd table lists each of them
 //          with its kind and access mode.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROTO_SERVICE_FDS_H_
 #define BULKHEAD_PROTO_SERVICE_FDS_H_

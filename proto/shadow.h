@@ -12,6 +12,7 @@
 //
 // TRUST    To the shim every byte is hostile: it copies one value, and a wrong
 //          one harms the service's own device only.
+// ERRORS   None.
 // THREADS  One writer (the service's loop), any number of readers.
 
 #ifndef BULKHEAD_PROTO_SHADOW_H_

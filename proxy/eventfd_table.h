@@ -4,6 +4,7 @@
 // INTx again.
 //
 // TRUST    The fds are QEMU's; what is no eventfd is refused by IsEventfd.
+// ERRORS   None: a write that fails is one that QEMU no longer waits for.
 // THREADS  One thread. Nothing is allocated.
 
 #ifndef BULKHEAD_PROXY_EVENTFD_TABLE_H_

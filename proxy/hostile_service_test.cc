@@ -179,6 +179,49 @@ TEST(HostileServiceTest, ServiceThatTakesFramesOneByOneIsGivenUp) {
   EXPECT_TRUE(rig.WaitForControl(Frame::kServiceLost));
 }
 
+// Each of a hundred unmaps is answered just in time: together they cost QEMU
+// one deadline, not a hundred.
+TEST(HostileServiceTest, ServiceThatAnswersJustInTimeCostsOneDeadlineInAll) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  for (uint64_t i = 0; i < 100; ++i) {
+    qemu->Map(i << 20, 0x1000, i << 12, rig.ram_memfd());
+  }
+  ASSERT_TRUE(rig.service().WaitFor(Frame::kMemoryMap, 100));
+  rig.service().Freeze(true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  std::atomic<bool> ended = false;
+  std::thread trickle([&] {
+    while (!ended) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(15));
+      rig.service().TakeOne();
+    }
+  });
+  EXPECT_LT(MillisecondsOf([&] { qemu->Unmap(0, 0, vfio_user::kDmaUnmapAll); }),
+            kPatienceMs);
+  ended = true;
+  trickle.join();
+  rig.service().Freeze(false);
+  ASSERT_TRUE(rig.service().WaitFor(Frame::kMemoryUnmap, 100));
+}
+
+// A host that stops an honest service for a moment, while the guest sets up
+// its IOMMU: the device is there afterwards.
+TEST(HostileServiceTest, HundredsOfMapsDuringAPauseLoseNothing) {
+  ShimRig rig;
+  auto qemu = rig.Attach();
+  rig.service().Freeze(true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (uint64_t i = 0; i < 150; ++i) {
+    qemu->Map(i << 20, 0x1000, i << 12, rig.ram_memfd());
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  rig.service().Freeze(false);
+  ASSERT_TRUE(rig.service().WaitFor(Frame::kMemoryMap, 150));
+  EXPECT_EQ(qemu->Write(0, 0x100, 4, 99).error(), 0u);
+  EXPECT_EQ(qemu->Read(0, 0x100, 4), 99u);
+}
+
 TEST(HostileServiceTest, MuteServiceIsLateOnceAndItsAnswersAreDropped) {
   ShimRig rig;
   auto qemu = rig.Attach();

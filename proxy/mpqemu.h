@@ -4,6 +4,8 @@
 // SPEC     QEMU 5.2 to 11.1, docs/devel/multi-process; the same in all of them.
 //          All in the host's byte order. Descriptors ride on the header.
 // TRUST    A structure is copied out of a received message before it is read.
+// ERRORS   None: constants and structures.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_MPQEMU_H_
 #define BULKHEAD_PROXY_MPQEMU_H_

@@ -62,6 +62,7 @@ void RemoteDevice::SettleIntx() {
 }
 
 void RemoteDevice::TellEverything() {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   for (const MemoryRange& range : memory_.ranges()) {
     SendRange(range, /*mapped=*/true, ServiceLink::Answer::kLater);
   }
@@ -137,6 +138,7 @@ bool RemoteDevice::IsRam(int fd) const {
 bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                        uint64_t file_offset, bool readable, bool writable,
                        int fd) {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   const MemoryRange range = {
       .address = address,
       .size_bytes = size_bytes,
@@ -155,6 +157,7 @@ bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
 }
 
 bool RemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   return memory_.Remove(
       address, size_bytes, [this](const MemoryRange& changed, bool mapped) {
         SendRange(
@@ -164,6 +167,7 @@ bool RemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
 }
 
 void RemoteDevice::UnmapAll() {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   memory_.Clear([this](const MemoryRange& changed, bool mapped) {
     SendRange(changed, mapped, ServiceLink::Answer::kWait);
   });
@@ -209,6 +213,7 @@ bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
 // Slices of what one frame can carry.
 void RemoteDevice::SendVectors(InterruptKind kind, uint32_t first,
                                uint32_t count) {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   const absl::Span<const int> vectors =
       eventfds_.Vectors(kind).subspan(first, count);
   for (size_t at = 0; at < vectors.size() && link_.open(); at += kMaxFrameFds) {
@@ -284,6 +289,7 @@ void RemoteDevice::Reset() {
 }
 
 void RemoteDevice::Detach() {
+  const ServiceLink::Operation operation(&link_, link_.deadlines().reset);
   for (InterruptKind kind : kKinds) DisableVectors(kind);
   SetIntxUnmaskFd(-1);
   Reset();

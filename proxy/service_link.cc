@@ -42,6 +42,15 @@ ServiceLink::ServiceLink(const Deadlines& deadlines, Fallback fallback)
       fallback_(std::move(fallback)),
       spin_(deadlines.spin) {}
 
+ServiceLink::Operation::Operation(ServiceLink* link, Nanoseconds budget)
+    : link_(link), outermost_(link->operation_end_ == ~Nanoseconds{0}) {
+  if (outermost_) link_->operation_end_ = MonotonicNow() + budget;
+}
+
+ServiceLink::Operation::~Operation() {
+  if (outermost_) link_->operation_end_ = ~Nanoseconds{0};
+}
+
 ServiceLink::~ServiceLink() {
   Forget();
   CloseDoorbells();
@@ -210,7 +219,7 @@ bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
                                       uint64_t* sequence) {
   const Nanoseconds start = MonotonicNow();
   const Nanoseconds deadline =
-      start + deadlines_.access - std::min(waited_, deadlines_.access);
+      Bounded(start + deadlines_.access - std::min(waited_, deadlines_.access));
   absl::Status status;
   do {
     HandleOne();
@@ -228,6 +237,7 @@ bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
 
 bool ServiceLink::Await(Nanoseconds deadline) {
   if (awaited_count_ == 0) return true;
+  deadline = Bounded(deadline);
   const Nanoseconds start = MonotonicNow();
   const Nanoseconds spin_end = start + spin_.budget(kForAnswers);
   bool slept = false;

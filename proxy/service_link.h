@@ -9,6 +9,10 @@
 // ERRORS   Loads of a link that is not kLive, or that is slow, read as ~0.
 // THREADS  One thread. No allocation once kLive.
 //
+// Budgets: all waits within one Operation together end by its deadline, however
+// many frames it sends; a service that answers each of them just in time gains
+// nothing.
+//
 // Slow: a request was not answered by its deadline. Until all that is owed has
 // been answered, nothing waits again: loads are ~0 at once.
 
@@ -64,6 +68,21 @@ class ServiceLink {
   ~ServiceLink();
   ServiceLink(const ServiceLink&) = delete;
   ServiceLink& operator=(const ServiceLink&) = delete;
+
+  // What QEMU waits for as one thing, from construction to destruction. Inside
+  // another one it changes nothing.
+  class Operation {
+   public:
+    Operation(ServiceLink* link, Nanoseconds budget);
+    ~Operation();
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+   private:
+    ServiceLink* const link_;
+    const bool outermost_;
+  };
+  const Deadlines& deadlines() const { return deadlines_; }
 
   // Drops what was there and says Hello on `fd`, which it takes over.
   void Connect(int fd);
@@ -121,7 +140,9 @@ class ServiceLink {
   };
   // Loads of one window; what else is owed meanwhile fits as well.
   static constexpr size_t kWindow = 32;
-  static constexpr size_t kMaxOwed = 64;
+  // More than a service's socket takes while it is stopped: one that is merely
+  // late loses nothing by what it owes.
+  static constexpr size_t kMaxOwed = 1024;
 
   const ShadowHeader& shadow_header() const {
     return *reinterpret_cast<const ShadowHeader*>(shadow_);
@@ -137,6 +158,10 @@ class ServiceLink {
   void Expect(uint64_t sequence, bool is_load, bool is_awaited,
               uint64_t* value);
   bool MakeRoomForAnswer();
+  // `deadline`, or the end of the operation under way.
+  Nanoseconds Bounded(Nanoseconds deadline) const {
+    return deadline < operation_end_ ? deadline : operation_end_;
+  }
   // Until nothing is awaited; false: lost, or slow from now on.
   bool Await(Nanoseconds deadline);
   // Receives and handles one frame; false: none, or the link is lost.
@@ -163,6 +188,7 @@ class ServiceLink {
 
   std::array<Owed, kMaxOwed> owed_;
   size_t owed_count_ = 0;
+  Nanoseconds operation_end_ = ~Nanoseconds{0};  // that: none is under way
   size_t awaited_count_ = 0;
   uint64_t last_store_ = 0;
   // Waited for room, less what each frame may: so many stores in a row cannot

@@ -3,6 +3,8 @@
 // from kFirstReceivedFd on.
 //
 // TRUST    Set by the launcher alone; the shim's policy lists each of them.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_SHIM_FDS_H_
 #define BULKHEAD_PROXY_SHIM_FDS_H_

@@ -4,6 +4,8 @@
 //          libvfio-user), version 0.0; the payloads of GET_* and SET_IRQS are
 //          those of linux/vfio.h. All in the host's byte order.
 // TRUST    A structure is copied out of a received message before it is read.
+// ERRORS   None: constants and structures.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_VFIO_USER_H_
 #define BULKHEAD_PROXY_VFIO_USER_H_

@@ -160,6 +160,9 @@ class Child {
     for (const CompiledLimit& limit : policy_.limits) {
       rlim_t value = limit.value;
       if (limit.resource == RLIMIT_AS) value += spec_.mapped_bytes;
+      if (limit.resource == RLIMIT_FSIZE && spec_.file_bytes > 0) {
+        value = std::min(value, rlim_t{spec_.file_bytes});
+      }
       rlimit now = {};
       if (getrlimit(static_cast<__rlimit_resource>(limit.resource), &now) !=
           0) {

@@ -1,4 +1,8 @@
 // ChildIo is how the child, between clone and exec, speaks with the launcher.
+//
+// TRUST    Both ends are the launcher's own code until the exec.
+// ERRORS   Fail ends the child; a parent that is gone ends it too.
+// THREADS  The child of a single-threaded process.
 
 #ifndef BULKHEAD_SANDBOX_CHILD_IO_H_
 #define BULKHEAD_SANDBOX_CHILD_IO_H_

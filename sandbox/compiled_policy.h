@@ -2,6 +2,10 @@
 // build time: constant data, linked into the launcher and into the process it
 // is for. `#include "policy/lsi53c895a.h"` declares
 // `bulkhead::policy::Lsi53c895a()`.
+//
+// TRUST    Constant data, compiled in.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SANDBOX_COMPILED_POLICY_H_
 #define BULKHEAD_SANDBOX_COMPILED_POLICY_H_

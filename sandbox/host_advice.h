@@ -1,5 +1,9 @@
 // HostAdvice explains why this machine refuses to build a jail, and what its
 // owner can do: it reads the settings that are known to refuse.
+//
+// TRUST    The host's own settings, read from /proc and /sys.
+// ERRORS   None: "" where nothing explains it.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SANDBOX_HOST_ADVICE_H_
 #define BULKHEAD_SANDBOX_HOST_ADVICE_H_

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "sandbox/child.h"
 #include "sandbox/host_advice.h"
 #include "sandbox/violation.h"
@@ -304,9 +305,10 @@ class Launch {
     if (!process_.watched) return absl::OkStatus();
     for (const Violation& violation : HandleStops()) {
       if (violation.pid == process_.pid) {
-        return absl::InternalError(
-            absl::StrCat("cannot start a jail: the policy ", spec_.policy->name,
-                         " does not allow ", violation.ToString()));
+        return absl::InternalError(absl::StrCat(
+            "cannot start a jail: the policy ", spec_.policy->name,
+            " does not allow system call ", violation.number,
+            " with arguments ", absl::StrJoin(violation.args, ", ")));
       }
     }
     return absl::OkStatus();

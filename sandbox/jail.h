@@ -55,6 +55,10 @@ struct JailSpec {
   // to the address space that its policy grants.
   uint64_t mapped_bytes = 0;
 
+  // The largest file that it may write, if its policy allows larger ones; 0: as
+  // the policy says.
+  uint64_t file_bytes = 0;
+
   // Placed in this cgroup (v2 directory) from its first instruction on, if any.
   int cgroup_fd = -1;
 

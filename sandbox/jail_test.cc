@@ -34,6 +34,7 @@
 #include "gtest/gtest.h"
 #include "policy/lsi53c895a.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 
 namespace bulkhead::sandbox {
 namespace {
@@ -118,7 +119,7 @@ class Jailed {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, /*timeout_ms=*/5) == 0) {
         for (const Violation& violation : HandleStops()) {
-          line += "killed for " + violation.ToString();
+          line += "killed for " + DescribeViolation(violation);
         }
         continue;
       }
@@ -384,7 +385,7 @@ TEST(JailTest, AProcessWithWorkersCanBeReaped) {
     const Outcome outcome = Try("launch", "thread");
     EXPECT_EQ(outcome.output, "thread returned 0 errno 0\n");
     for (const Violation& violation : outcome.violations) {
-      ADD_FAILURE() << violation.ToString();
+      ADD_FAILURE() << DescribeViolation(violation);
     }
   }
 }
@@ -442,12 +443,12 @@ TEST_P(ForbiddenTest, KillsTheProcessAndIsReportedByName) {
     if (std::string(GetParam()) == "minus_one") continue;
     ASSERT_EQ(outcome.violations.size(), 1u) << phase;
     const auto known = kSyscalls.find(GetParam());
-    EXPECT_EQ(outcome.violations[0].syscall,
+    EXPECT_EQ(SyscallOf(outcome.violations[0]),
               known == kSyscalls.end() ? GetParam() : known->second);
     const std::string abi(absl::StartsWith(GetParam(), "int80") ? "i386"
                           : absl::StartsWith(GetParam(), "x32") ? "x32"
                                                                 : "x86_64");
-    EXPECT_EQ(outcome.violations[0].abi, abi);
+    EXPECT_EQ(NameOf(outcome.violations[0].abi), abi);
   }
 }
 
@@ -490,7 +491,7 @@ TEST(ViolationTest, DecodesArgumentsOfTheForbiddenCall) {
   const Outcome outcome = Try("steady", "openat");
   ASSERT_EQ(outcome.violations.size(), 1u);
   const Violation& violation = outcome.violations[0];
-  EXPECT_EQ(violation.ToString(),
+  EXPECT_EQ(DescribeViolation(violation),
             "openat(AT_FDCWD, \"/etc/passwd\", O_RDONLY, 0)");
   EXPECT_EQ(violation.number, SYS_openat);
   EXPECT_NE(violation.instruction_pointer, 0u);

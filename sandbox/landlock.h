@@ -2,6 +2,10 @@
 // opened except to execute the program (and, in a tree, to read), no TCP port
 // used, and no process outside the jail reached by an abstract socket or
 // signal.
+//
+// TRUST    The launcher's own code until the exec.
+// ERRORS   Through ChildIo: the child ends; a kernel without it is reported.
+// THREADS  The child of a single-threaded process.
 
 #ifndef BULKHEAD_SANDBOX_LANDLOCK_H_
 #define BULKHEAD_SANDBOX_LANDLOCK_H_

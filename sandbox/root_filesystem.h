@@ -2,7 +2,10 @@
 // a read-only tmpfs with a runtime tree's entries, some binds, scratch folders
 // and /proc. The host's root is detached and unreachable afterwards.
 //
+// TRUST    The launcher's own code and paths; symbolic links of the host are
+//          followed while the sources are opened, never after.
 // ERRORS   Through ChildIo: the child ends.
+// THREADS  The child of a single-threaded process.
 
 #ifndef BULKHEAD_SANDBOX_ROOT_FILESYSTEM_H_
 #define BULKHEAD_SANDBOX_ROOT_FILESYSTEM_H_

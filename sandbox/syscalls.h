@@ -1,6 +1,8 @@
 // The names of x86_64's system calls, from libseccomp's table and a short list
 // of calls younger than the oldest libseccomp that we build with.
 //
+// TRUST    None: tables.
+// ERRORS   -1 or "" for what has no number or name.
 // THREADS  Safe for concurrent calls.
 
 #ifndef BULKHEAD_SANDBOX_SYSCALLS_H_

@@ -13,10 +13,7 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "sandbox/arguments.h"
-#include "sandbox/syscalls.h"
 
 namespace bulkhead::sandbox {
 namespace {
@@ -79,8 +76,7 @@ uint64_t FileOffset(pid_t pid, uint64_t address) {
   return result;
 }
 
-// The first bytes of a string in the dying process, escaped: it may hold
-// anything.
+// The first bytes of a string in the dying process: it may hold anything.
 std::string ReadString(pid_t thread, uint64_t address) {
   char text[48] = {};
   iovec here = {.iov_base = text, .iov_len = sizeof(text) - 1};
@@ -95,7 +91,7 @@ std::string ReadString(pid_t thread, uint64_t address) {
     size = process_vm_readv(thread, &here, 1, &there, 1, 0);
   }
   if (size <= 0) return "";
-  return absl::CHexEscape(absl::string_view(text, strnlen(text, size)));
+  return std::string(text, strnlen(text, size));
 }
 
 Violation FromRegisters(pid_t thread, const Registers& registers) {
@@ -117,22 +113,11 @@ Violation FromRegisters(pid_t thread, const Registers& registers) {
   const bool is_32_bit = info.arch == AUDIT_ARCH_I386;
   for (int i = 0; i < 6; ++i) {
     violation.args[i] = is_32_bit ? args32[i] : args64[i];
+    violation.strings[i] = ReadString(thread, violation.args[i]);
   }
-  violation.abi = is_32_bit                           ? "i386"
-                  : number >= 0 && (number & kX32Bit) ? "x32"
-                                                      : "x86_64";
-  violation.syscall =
-      SyscallName(violation.abi == "x32" ? number & ~kX32Bit : number,
-                  violation.abi == "i386");
-  violation.text = absl::StrCat(
-      violation.syscall, "(",
-      DescribeArguments(
-          is_32_bit ? "" : violation.syscall, violation.args,
-          [thread](uint64_t address) { return ReadString(thread, address); }),
-      ")");
-  if (violation.abi != "x86_64") {
-    absl::StrAppend(&violation.text, " by the ", violation.abi, " interface");
-  }
+  violation.abi = is_32_bit                           ? Violation::Abi::kI386
+                  : number >= 0 && (number & kX32Bit) ? Violation::Abi::kX32
+                                                      : Violation::Abi::kX86_64;
   return violation;
 }
 

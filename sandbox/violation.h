@@ -12,7 +12,8 @@
 // that is exiting stays in exit; one that is running is not held up, except
 // that a signal sent to it is delivered only after the next HandleStops.
 //
-// TRUST    Register contents are the dying process's own: shown, never used.
+// TRUST    Registers and strings are the dying process's own: handed on, never
+//          used. violation_text.h puts them into words, elsewhere.
 // ERRORS   A host that refuses tracing is reported by Spawn as unavailable;
 //          then there are no reports, and everything else works.
 // THREADS  The thread that called Spawn (a tracer is a thread).
@@ -29,20 +30,19 @@
 namespace bulkhead::sandbox {
 
 struct Violation {
-  pid_t pid = -1;       // the process, as the launcher knows it
-  pid_t thread = -1;    // the thread in it that made the call
-  int number = -1;      // of the system call
-  std::string syscall;  // its name, or "unknown"
-  std::string abi;      // "x86_64", "x32", "i386"
+  pid_t pid = -1;     // the process, as the launcher knows it
+  pid_t thread = -1;  // the thread in it that made the call
+  int number = -1;    // of the system call
+  enum class Abi { kX86_64, kX32, kI386 };
+  Abi abi = Abi::kX86_64;
   uint64_t args[6] = {};
+  // What stands where each argument points to, up to a zero byte: for those
+  // that are paths. Raw bytes of the dying process.
+  std::string strings[6];
   uint64_t instruction_pointer = 0;
   // Where that is: offset in the file mapped there, which is what addr2line
   // and a symbol table of the unstripped program take. 0 when unknown.
   uint64_t file_offset = 0;
-
-  // "openat(AT_FDCWD, \"/etc/shadow\", O_RDONLY, 0)"
-  std::string text;
-  const std::string& ToString() const { return text; }
 };
 
 // Waits for the stops that are due now, lets each thread go on, and returns the

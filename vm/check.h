@@ -2,7 +2,9 @@
 // without looking at the host, and fills in the defaults: name, memory, CPUs,
 // formats left open stay AUTO, and each device has a slot.
 //
+// TRUST    The owner's own words.
 // ERRORS   All mistakes at once, joined; each UserError names its field.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_CHECK_H_
 #define BULKHEAD_VM_CHECK_H_

@@ -1,6 +1,8 @@
 // The device table: how a device of the description becomes the configuration
 // of a service. Adding a device adds a row (devices.cc).
 //
+// TRUST    A checked description.
+// ERRORS   None: what cannot be is refused by CheckAndComplete.
 // THREADS  Any.
 
 #ifndef BULKHEAD_VM_DEVICES_H_

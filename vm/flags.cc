@@ -77,7 +77,9 @@ const std::vector<FlagRow>& Rows() {
       {"kernel", "FILE", "a Linux kernel to boot", Text(&Flags::kernel)},
       {"initrd", "FILE", "its initial RAM disk", Text(&Flags::initrd)},
       {"append", "TEXT", "its command line", Text(&Flags::append)},
-      {"firmware", "default|ovmf|FILE", "", Text(&Flags::firmware)},
+      {"firmware", "default|ovmf|FILE",
+       "default: SeaBIOS; ovmf: UEFI; or an image for -bios",
+       Text(&Flags::firmware)},
       {"qemu", "PATH", "a QEMU >= 10.1 instead of the one found",
        Text(&Flags::qemu)},
       {"check", nullptr,
@@ -100,6 +102,12 @@ const std::vector<FlagRow>& Rows() {
        [](Flags* flags, const std::string& value) {
          return absl::SimpleAtoi(value, &flags->grace_seconds) &&
                 flags->grace_seconds <= 3600;
+       }},
+      {"first_id", "N",
+       "when root starts VMs: the first of 65536 ids that no account uses",
+       [](Flags* flags, const std::string& value) {
+         return absl::SimpleAtoi(value, &flags->first_id) &&
+                flags->first_id > 0 && flags->first_id < 0xfffe0000;
        }},
       {"version", nullptr, "", Switch(&Flags::version)},
       {"help", nullptr, "", Switch(&Flags::help)},
@@ -365,6 +373,7 @@ void ApplyBoot(const Flags& flags, const std::string& directory,
   Boot::Firmware firmware;
   if (ParseEnum(*flags.firmware, Boot::Firmware_Parse, &firmware)) {
     boot->set_firmware(firmware);
+    description->SetByFlag("boot.firmware", "--firmware=" + *flags.firmware);
   } else {
     boot->set_firmware_image(MakeAbsolute(directory, *flags.firmware));
     description->SetByFlag("boot.firmware_image",

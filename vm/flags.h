@@ -1,6 +1,8 @@
 // The command line of `vm`.
 //
+// TRUST    The user's own words.
 // ERRORS   UserError with exit code 2, naming the flag.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_FLAGS_H_
 #define BULKHEAD_VM_FLAGS_H_
@@ -28,10 +30,11 @@ struct Flags {
   std::optional<std::string> name, machine, memory, cpus, accel, kernel, initrd,
       append, firmware;
 
-  std::string qemu;             // a QEMU of the user's choice
-  std::string runtime_dir;      // for --no_qemu
-  std::string print_qemu_args;  // "shell", "json", "libvirt" or ""
-  uint32_t grace_seconds = 10;  // for a guest that was asked to power off
+  std::string qemu;                // a QEMU of the user's choice
+  std::string runtime_dir;         // for --no_qemu
+  uint32_t first_id = 0x42480000;  // of those for the VMs of root
+  std::string print_qemu_args;     // "shell", "json", "libvirt" or ""
+  uint32_t grace_seconds = 10;     // for a guest that was asked to power off
   bool no_qemu = false;
   bool check = false;
   bool dry_run = false;

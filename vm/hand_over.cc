@@ -194,6 +194,9 @@ absl::Status Handover::Execute(const Resources& resources) const {
   for (const Fd& program : programs_) {
     kept = kept && fcntl(program.get(), F_SETFD, 0) == 0;
   }
+  for (const int fd : kept_) {
+    kept = kept && (fd < 0 || fcntl(fd, F_SETFD, 0) == 0);
+  }
   if (kept) {
     const std::string number = absl::StrCat(plan_.get());
     execl(launcher_.c_str(), "launcher", number.c_str(), nullptr);

@@ -35,6 +35,8 @@ class Handover {
   static absl::StatusOr<Handover> Make(const Plan& plan,
                                        const Resources& resources,
                                        const RunOptions& options);
+  // An fd (or -1) that the launcher holds for as long as it lives.
+  void Keep(int fd) { kept_.push_back(fd); }
   // Returns only when it failed.
   absl::Status Execute(const Resources& resources) const;
 
@@ -42,6 +44,7 @@ class Handover {
   std::string launcher_;
   Fd plan_;
   std::vector<Fd> programs_;
+  std::vector<int> kept_;
 };
 
 }  // namespace bulkhead::vm

@@ -85,6 +85,12 @@ absl::Status CheckVersion(const std::string& name, const std::string& text,
   return absl::OkStatus();
 }
 
+// Where Debian puts UEFI firmware in one piece, variables included.
+void FindOvmf(Qemu* qemu) {
+  constexpr char kOvmf[] = "/usr/share/ovmf/OVMF.fd";
+  if (access((qemu->tree + kOvmf).c_str(), R_OK) == 0) qemu->ovmf = kOvmf;
+}
+
 // A root for a program of the host: its libraries and firmware, nothing else.
 void ShowHostPrograms(const std::string& program, Qemu* qemu) {
   qemu->binds = {{.source = "/usr", .target = "/usr"}};
@@ -132,11 +138,11 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
     if (!status.ok()) return status;
     qemu.program = chosen;
     ShowHostPrograms(chosen, &qemu);
+    FindOvmf(&qemu);
     return qemu;
   }
   qemu.tree = path("qemu_root");
   qemu.program = path("qemu");
-  qemu.ovmf = "/usr/share/ovmf/OVMF.fd";
   const std::string program = qemu.tree + qemu.program;
   if (qemu.program.empty() || access(program.c_str(), X_OK) != 0) {
     return QemuError(
@@ -151,6 +157,7 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
       &qemu);
   if (!status.ok()) return status;
   if (qemu.tree.empty()) ShowHostPrograms(qemu.program, &qemu);
+  FindOvmf(&qemu);
   return qemu;
 }
 

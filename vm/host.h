@@ -1,5 +1,7 @@
 // What this host has: which QEMU, whether KVM is good for the guest, memory.
 //
+// TRUST    The host's own files, and what a QEMU of the user's choice prints,
+//          bounded.
 // ERRORS   UserError: what is missing and what to do about it.
 // THREADS  The caller must be single-threaded (fork).
 
@@ -25,7 +27,7 @@ struct Qemu {
   std::string program;  // inside the root
   std::string version;  // "11.1.3"
   bool has_monitor_object = false;
-  std::string ovmf;  // inside the root; may be empty
+  std::string ovmf;  // inside the root; empty: there is none
 };
 
 // `chosen`: --qemu, an absolute path, or "". `paths`: ReadRuntimePaths().

@@ -1,5 +1,7 @@
 // The locks by which QEMU's programs and ours keep out of each other's images.
 //
+// TRUST    The fd is an opened image; its bytes are not looked at.
+// ERRORS   An errno.
 // THREADS  Any.
 
 #ifndef BULKHEAD_VM_IMAGE_LOCK_H_

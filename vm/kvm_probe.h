@@ -3,6 +3,7 @@
 // thousand times slower than TCG would run it; nothing in KVM's interface says
 // so. So we try: a guest of a dozen instructions, in a process of its own.
 //
+// TRUST    The probe's guest is ours.
 // ERRORS   None: a probe that fails in whatever way says no, and why.
 // THREADS  The caller must be single-threaded (fork).
 

@@ -1,7 +1,9 @@
 // Memory that several processes share: memfds, sealed so that none of them can
 // take it away from another.
 //
+// TRUST    What is copied is not looked at.
 // ERRORS   Internal, with the call that failed and its errno.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_MEMORY_H_
 #define BULKHEAD_VM_MEMORY_H_

@@ -52,7 +52,7 @@ PlannedProcess PlanService(const Plan& plan, int device,
                          .program = planned.model->program,
                          .arguments = {planned.model->name, planned.id},
                          .fds = LogFds(NextIndex(plan)),
-                         .outside_id = kFirstOutsideId + 2 + 2 * device,
+                         .outside_id = inputs.first_id + 2 + 2 * device,
                          .mapped_bytes = plan.ram_bytes};
   process.fds.push_back({kChannelFd, {Kind::kChannelService, device}});
   process.fds.push_back({kControlFd, {Kind::kControl, -1, NextIndex(plan)}});
@@ -75,7 +75,7 @@ PlannedProcess PlanShim(const Plan& plan, int device,
                          .program = "proxy/shim",
                          .arguments = {"shim", plan.devices[device].id},
                          .fds = LogFds(NextIndex(plan)),
-                         .outside_id = kFirstOutsideId + 3 + 2 * device};
+                         .outside_id = inputs.first_id + 3 + 2 * device};
   process.fds.push_back({proxy::kShimChannelFd, {Kind::kChannelShim, device}});
   process.fds.push_back(
       {proxy::kShimControlFd, {Kind::kControl, -1, NextIndex(plan)}});
@@ -90,7 +90,7 @@ PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
                          .policy = inputs.policy("qemu"),
                          .program = inputs.qemu_program,
                          .fds = LogFds(NextIndex(plan)),
-                         .outside_id = kFirstOutsideId,
+                         .outside_id = inputs.first_id,
                          .mapped_bytes = plan.ram_bytes,
                          .tree = inputs.qemu_tree,
                          .binds = inputs.qemu_binds,
@@ -140,7 +140,7 @@ PlannedProcess PlanConsole(const PlanInputs& inputs, int processes) {
                          .policy = inputs.policy("console"),
                          .program = "console/console",
                          .arguments = {"console"},
-                         .outside_id = kFirstOutsideId + 1};
+                         .outside_id = inputs.first_id + 1};
   for (int fd = 0; fd < 3; ++fd) {
     process.fds.push_back({fd, {Kind::kUser, -1, fd}});
   }

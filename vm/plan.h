@@ -20,6 +20,7 @@
 #include "sandbox/jail.h"
 #include "vm/description.h"
 #include "vm/devices.h"
+#include "vm/ids.h"
 
 namespace bulkhead::vm {
 
@@ -104,6 +105,10 @@ struct PlanInputs {
   bool qemu_has_monitor_object = false;
   bool use_kvm = false;
   bool no_qemu = false;
+  // Ids outside the jails when root starts the VM (ids.h): the first is QEMU's,
+  // then comes the console's, and after it two for each device, its service's
+  // and its shim's.
+  uid_t first_id = kDefaultFirstId;
   // How long a service or shim may spin before it sleeps.
   uint32_t spin_limit_us = 0;
   // By name: a device's model, "shim", "qemu", "console".
@@ -118,10 +123,6 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
 std::string FormatPlan(const Plan& plan);
 
 std::string NameOf(const Resource& resource, const Plan& plan);
-
-// Ids outside the jails when root starts the VM: 0x42480000 for QEMU, then the
-// console's, and after it two for each device, its service's and its shim's.
-inline constexpr uid_t kFirstOutsideId = 0x42480000;
 
 }  // namespace bulkhead::vm
 

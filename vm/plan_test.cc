@@ -9,7 +9,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "policy/registry.h"
-#include "policy/registry.h"
 #include "vm/check.h"
 #include "vm/qemu_args.h"
 
@@ -54,7 +53,8 @@ TEST(PlanTest, EveryDeviceHasAServiceAndAShimWithIdsOfTheirOwn) {
   ASSERT_EQ(plan.processes.size(), 6u);
   std::set<uid_t> ids;
   for (const PlannedProcess& process : plan.processes) {
-    EXPECT_GE(process.outside_id, kFirstOutsideId);
+    EXPECT_GE(process.outside_id, kDefaultFirstId);
+    EXPECT_LT(process.outside_id, kDefaultFirstId + kIdsOfOneVm);
     ids.insert(process.outside_id);
   }
   EXPECT_EQ(ids.size(), 6u);

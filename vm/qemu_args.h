@@ -1,5 +1,10 @@
 // The command line of QEMU: for the one that the launcher starts in a jail, and
 // for one that the user starts himself (--no_qemu).
+//
+// TRUST    A checked description. The user's text never becomes another option
+//          of QEMU's: commas are doubled, the shell is not used.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_QEMU_ARGS_H_
 #define BULKHEAD_VM_QEMU_ARGS_H_

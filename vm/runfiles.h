@@ -1,4 +1,8 @@
 // Finds what was built with the launcher: services, the shim, the demo guest.
+//
+// TRUST    What was built with this program.
+// ERRORS   An empty answer: it is not there.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_RUNFILES_H_
 #define BULKHEAD_VM_RUNFILES_H_

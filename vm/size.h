@@ -1,5 +1,9 @@
 // Sizes as people write them: "512MiB", "1GiB", "64K" (K, M, G, T are binary,
 // as in QEMU), "4096".
+//
+// TRUST    The user's own words.
+// ERRORS   ParseSize: false, and *bytes is as it was.
+// THREADS  Any.
 
 #ifndef BULKHEAD_VM_SIZE_H_
 #define BULKHEAD_VM_SIZE_H_

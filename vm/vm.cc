@@ -22,6 +22,7 @@
 #include "vm/flags.h"
 #include "vm/hand_over.h"
 #include "vm/host.h"
+#include "vm/ids.h"
 #include "vm/plan.h"
 #include "vm/qemu_args.h"
 #include "vm/resources.h"
@@ -169,7 +170,13 @@ class Run {
 
   absl::Status MakeThePlan() {
     const VmSpec& spec = description_.spec();
+    if (geteuid() == 0 && !flags_.dry_run) {
+      absl::StatusOr<IdBlock> ids = ReserveIds(flags_.first_id, kIdsFile);
+      if (!ids.ok()) return ids.status();
+      ids_ = *std::move(ids);
+    }
     PlanInputs inputs{.no_qemu = flags_.no_qemu, .policy = &policy::FindPolicy};
+    inputs.first_id = ids_.first;
     if (!flags_.no_qemu) {
       absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
       if (!qemu.ok()) return qemu.status();
@@ -179,6 +186,13 @@ class Run {
       inputs.qemu_binds = qemu->binds;
       inputs.qemu_program = qemu->program;
       inputs.ovmf = qemu->ovmf;
+      if (spec.boot().firmware() == Boot::OVMF && qemu->ovmf.empty() &&
+          spec.boot().firmware_image().empty()) {
+        return description_.ErrorAt(
+            "boot.firmware", kExitMissingFeature, "BH-Q305",
+            "there is no OVMF beside this QEMU (/usr/share/ovmf/OVMF.fd)",
+            "./bazelw fetches one; or install ovmf, or --firmware=FILE");
+      }
       inputs.qemu_has_monitor_object = qemu->has_monitor_object;
       inputs.use_kvm = accel->use_kvm;
       qemu_text_ = absl::StrCat(
@@ -244,7 +258,9 @@ class Run {
     }
     absl::StatusOr<Handover> handover =
         Handover::Make(plan_, resources_, options);
-    return handover.ok() ? handover->Execute(resources_) : handover.status();
+    if (!handover.ok()) return handover.status();
+    handover->Keep(ids_.lock.get());
+    return handover->Execute(resources_);
   }
 
   std::string WaitingText() const {
@@ -276,6 +292,7 @@ class Run {
     if (*ended != kExitOk) return *ended;
     const absl::Status status = demo::VerifyDisk(
         scratch_disk_.get(), demo::kDemoDiskBytes, console.files(),
+        ids_.first + kIdsOfOneVm - 1,
         [](const std::string& line) { Say("  host:  " + line); });
     if (!status.ok()) return Fail(status);
     Say("check: passed");
@@ -286,6 +303,7 @@ class Run {
   std::map<std::string, std::string> paths_;
   Description description_;
   Plan plan_;
+  IdBlock ids_{kDefaultFirstId, Fd()};
   std::string qemu_text_;
   Fd scratch_disk_;
   Resources resources_;

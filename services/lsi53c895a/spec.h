@@ -3,6 +3,9 @@
 //
 // SPEC     LSI53C895A PCI to Ultra2 SCSI Controller Technical Manual
 //          (S14028.B): chapter 4 (registers), chapter 5 (SCRIPTS).
+// TRUST    None: constants.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SERVICES_LSI53C895A_SPEC_H_
 #define BULKHEAD_SERVICES_LSI53C895A_SPEC_H_

@@ -6,6 +6,8 @@
 // TRUST    A saved image may be anything; IsPlausible checks every field that
 //          code indexes, counts or switches by.
 // SPEC     §4.2 (registers); the rest has no architectural form.
+// ERRORS   IsPlausible is false for a state that no chip can be in.
+// THREADS  The loop.
 
 #ifndef BULKHEAD_SERVICES_LSI53C895A_STATE_H_
 #define BULKHEAD_SERVICES_LSI53C895A_STATE_H_

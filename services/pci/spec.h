@@ -2,6 +2,9 @@
 //
 // SPEC  PCI Local Bus Specification 3.0 (PCI), PCI Bus Power Management
 //       Interface 1.2 (PM), PCI Express Base 2.1 (PCIe).
+// TRUST    None: constants.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SERVICES_PCI_SPEC_H_
 #define BULKHEAD_SERVICES_PCI_SPEC_H_

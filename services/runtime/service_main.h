@@ -8,6 +8,11 @@
 //      channel closes.
 //
 // A device's main.cc is a factory and one call of this.
+//
+// TRUST    Everything that comes from the channels and the images is hostile;
+//          the launcher's Configure is believed.
+// ERRORS   The exit status, and a Fault frame that says why.
+// THREADS  Called once, from main.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_SERVICE_MAIN_H_
 #define BULKHEAD_SERVICES_RUNTIME_SERVICE_MAIN_H_

@@ -3,6 +3,9 @@
 //
 // SPEC     SPC-4 (INCITS 513-2015), SBC-3 (INCITS 514-2014), SAM-5 (INCITS
 //          515-2016), MMC-6. Sections are named beside each group.
+// TRUST    None: constants.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SERVICES_SCSI_SPEC_H_
 #define BULKHEAD_SERVICES_SCSI_SPEC_H_

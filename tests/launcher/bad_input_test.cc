@@ -2,6 +2,7 @@
 // status of its own, and leaves nothing behind.
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <string>
@@ -110,6 +111,40 @@ TEST_F(BadInputTest, QemuThatIsTooOld) {
   ASSERT_EQ(system(("chmod +x " + old).c_str()), 0);
   EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--qemu=" + old}, 69),
               HasSubstr("error BH-Q302: QEMU 7.2.22"));
+}
+
+TEST_F(BadInputTest, KvmThatIsNotThere) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  // A namespace in which /dev is empty.
+  Process vm({"/usr/bin/unshare", "-rm", "/bin/sh", "-c",
+              "mount -t tmpfs none /dev && exec \"$0\" \"$@\"", "launcher/vm",
+              "--accel=kvm", "--device=lsi53c895a"});
+  EXPECT_EQ(vm.Wait(Seconds(30)), 69) << vm.output();
+  EXPECT_THAT(vm.output(),
+              HasSubstr("error BH-Q303: KVM is not available: /dev/kvm: no "
+                        "such file or directory"));
+  EXPECT_THAT(vm.output(), HasSubstr("fix: --accel=tcg"));
+}
+
+TEST_F(BadInputTest, HostWithoutUserNamespaces) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to reserve ids";
+  Process vm({"/usr/bin/unshare", "-r", "/bin/sh", "-c",
+              "echo 0 >/proc/sys/user/max_user_namespaces && "
+              "exec \"$0\" \"$@\"",
+              "launcher/vm", "--accel=tcg", "--memory=64MiB",
+              "--device=lsi53c895a"});
+  EXPECT_EQ(vm.Wait(Seconds(30)), 69) << vm.output();
+  EXPECT_THAT(vm.output(), HasSubstr("error BH-S201: cannot jail"));
+  EXPECT_THAT(vm.output(), HasSubstr("user.max_user_namespaces"));
+}
+
+TEST_F(BadInputTest, FirmwareThatIsMissing) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  EXPECT_THAT(ErrorOf({"--accel=tcg", "--device=lsi53c895a", "--memory=64MiB",
+                       "--firmware=/no/such.fd"},
+                      64),
+              HasSubstr("/no/such.fd: no such file or directory"));
 }
 
 TEST_F(BadInputTest, MoreMemoryThanThereIs) {

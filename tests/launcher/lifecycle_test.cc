@@ -165,6 +165,22 @@ TEST_F(LifecycleTest, StoppedWhileStartingLeavesNothing) {
   ExpectNothingLeft();
 }
 
+// From the first socket on there is something to take away, whoever has the
+// process at that moment: `vm`, the launcher, or the exec between them.
+TEST_F(LifecycleTest, StoppedAtAnyMomentLeavesNoRuntimeDirectory) {
+  const std::string directory = scratch_.path() + "/run";
+  for (int i = 0; i < 25; ++i) {
+    std::vector<std::string> command = Command("--no_qemu");
+    command.push_back("--runtime_dir=" + directory);
+    Process vm(command);
+    vm.Drain(Seconds(0.004 * i));
+    vm.Signal(SIGTERM);
+    EXPECT_NE(vm.Wait(kEnd), -1) << vm.output();
+    EXPECT_FALSE(std::filesystem::exists(directory)) << i << vm.output();
+  }
+  ExpectNothingLeft();
+}
+
 TEST_F(LifecycleTest, DiskInUseIsRefused) {
   Process first(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&first));

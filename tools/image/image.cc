@@ -33,6 +33,7 @@
 #include "vm/runfiles.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 #include "tools/image/request.pb.h"
 
 ABSL_FLAG(std::string, format, "",
@@ -269,7 +270,7 @@ class Tool {
   void TakeStops() {
     for (const sandbox::Violation& violation : sandbox::HandleStops()) {
       fprintf(stderr, "error: the image made its reader call %s: killed\n",
-              violation.ToString().c_str());
+              sandbox::DescribeViolation(violation).c_str());
       violated_ = true;
     }
   }

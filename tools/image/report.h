@@ -1,6 +1,7 @@
 // Report prints named values, for people or as one JSON object.
 //
 // TRUST    Values may be text of a hostile image: it is escaped.
+// ERRORS   None.
 // THREADS  One.
 
 #ifndef BULKHEAD_TOOLS_IMAGE_REPORT_H_

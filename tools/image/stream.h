@@ -1,6 +1,7 @@
 // The jailed side's input and output: whole buffers, with the two system calls
 // that its policy has for it.
 //
+// TRUST    The bytes are the image's: neither side looks into them.
 // ERRORS   A negative errno.
 // THREADS  One.
 

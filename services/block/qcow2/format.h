@@ -3,6 +3,8 @@
 //
 // TRUST    Representation only: every field of an image is hostile.
 // SPEC     QEMU docs/interop/qcow2.txt (version 2 and 3), section names below.
+// ERRORS   None: structures.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SERVICES_BLOCK_QCOW2_FORMAT_H_
 #define BULKHEAD_SERVICES_BLOCK_QCOW2_FORMAT_H_

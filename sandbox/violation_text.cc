@@ -1,4 +1,4 @@
-#include "sandbox/arguments.h"
+#include "sandbox/violation_text.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -7,8 +7,10 @@
 
 #include <cstring>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "sandbox/syscalls.h"
 
 namespace bulkhead::sandbox {
 namespace {
@@ -173,8 +175,7 @@ std::string OneOf(const Bit (&names)[kCount], uint64_t value) {
   return absl::StrCat(value);
 }
 
-std::string Describe(char letter, uint64_t value,
-                     absl::FunctionRef<std::string(uint64_t)> read_string) {
+std::string Describe(char letter, uint64_t value, const std::string& text) {
   switch (letter) {
     case 'd':
       // Small negative numbers are negative, whatever their width.
@@ -185,11 +186,10 @@ std::string Describe(char letter, uint64_t value,
       return static_cast<int32_t>(value) == AT_FDCWD
                  ? "AT_FDCWD"
                  : absl::StrCat(static_cast<int32_t>(value));
-    case 's': {
-      const std::string text = read_string(value);
-      if (!text.empty()) return absl::StrCat("\"", text, "\"");
+    case 's':
+      if (!text.empty())
+        return absl::StrCat("\"", absl::CHexEscape(text), "\"");
       break;
-    }
     case 'p':
       return Bits(kProtection, value, "PROT_NONE");
     case 'm':
@@ -213,19 +213,40 @@ std::string Describe(char letter, uint64_t value,
   return value == 0 ? "0" : absl::StrFormat("0x%x", value);
 }
 
+constexpr int kX32Bit = 0x40000000;
+
 }  // namespace
 
-std::string DescribeArguments(
-    const std::string& syscall, const uint64_t (&args)[6],
-    absl::FunctionRef<std::string(uint64_t)> read_string) {
+const char* NameOf(Violation::Abi abi) {
+  return abi == Violation::Abi::kI386  ? "i386"
+         : abi == Violation::Abi::kX32 ? "x32"
+                                       : "x86_64";
+}
+
+std::string SyscallOf(const Violation& violation) {
+  return SyscallName(violation.abi == Violation::Abi::kX32
+                         ? violation.number & ~kX32Bit
+                         : violation.number,
+                     violation.abi == Violation::Abi::kI386);
+}
+
+std::string DescribeViolation(const Violation& violation) {
+  const std::string syscall = SyscallOf(violation);
   const char* letters = "xxxxxx";
   for (const Shape& shape : kShapes) {
-    if (syscall == shape.syscall) letters = shape.letters;
+    if (violation.abi != Violation::Abi::kI386 && syscall == shape.syscall) {
+      letters = shape.letters;
+    }
   }
-  std::string text;
+  std::string text = syscall + "(";
   for (size_t i = 0; i < std::strlen(letters); ++i) {
-    absl::StrAppend(&text, i == 0 ? "" : ", ",
-                    Describe(letters[i], args[i], read_string));
+    absl::StrAppend(
+        &text, i == 0 ? "" : ", ",
+        Describe(letters[i], violation.args[i], violation.strings[i]));
+  }
+  text += ")";
+  if (violation.abi != Violation::Abi::kX86_64) {
+    absl::StrAppend(&text, " by the ", NameOf(violation.abi), " interface");
   }
   return text;
 }

@@ -1,0 +1,129 @@
+// Children of the launcher that a guest has taken over: what they try is told
+// to the user in words, and neither holds the launcher up nor outlives the VM.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/own_qemu.h"
+#include "tests/support/process.h"
+
+namespace bulkhead::testing {
+namespace {
+
+constexpr Seconds kStart(60);
+constexpr Seconds kEnd(60);
+
+class HostileTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    disk_ = scratch_.path() + "/disk.qcow2";
+    ASSERT_EQ(system(("qemu-img create -q -f qcow2 " + disk_ + " 64M").c_str()),
+              0);
+  }
+
+  std::vector<std::string> Command(const std::string& more) {
+    return {"launcher/vm",
+            "--accel=tcg",
+            "--memory=64MiB",
+            "--grace=0",
+            "--device=lsi53c895a,id=lsi0",
+            "--disk=lsi0:0,format=qcow2,file=" + disk_,
+            more};
+  }
+
+  // A copy of the hostile program, under the name that says what it does.
+  std::string Qemu(const std::string& name) {
+    const std::string path = scratch_.path() + "/" + name;
+    std::filesystem::copy_file("tests/launcher/testcases/hostile_qemu", path);
+    // The jailed process has another id.
+    std::filesystem::permissions(scratch_.path(),
+                                 std::filesystem::perms::others_exec,
+                                 std::filesystem::perm_options::add);
+    std::filesystem::permissions(path, std::filesystem::perms(0755));
+    return path;
+  }
+
+  ScratchDirectory scratch_;
+  std::string disk_;
+};
+
+TEST_F(HostileTest, QemuThatFloodsEveryChannelHoldsNobodyUp) {
+  Process vm(Command("--qemu=" + Qemu("flooding-qemu")));
+  ASSERT_TRUE(vm.WaitFor("the machine is built", kStart)) << vm.output();
+  const std::vector<pid_t> all = vm.Descendants();
+  vm.Drain(Seconds(1));
+  // The launcher still sees what else happens, and says it.
+  ASSERT_EQ(kill(FindByCommand(all, "lsi53c895a"), SIGKILL), 0);
+  EXPECT_TRUE(vm.WaitFor("DEVICE LOST lsi0", Seconds(10)));
+  // It does not obey "quit": it is killed.
+  vm.Signal(SIGTERM);
+  EXPECT_TRUE(vm.WaitFor("qemu does not end: killed", Seconds(20)));
+  EXPECT_EQ(vm.Wait(kEnd), 70);
+  EXPECT_TRUE(AllGone(all, Seconds(10)));
+  // Lines are limited: what it wrote is many thousands.
+  size_t noise = 0;
+  for (size_t at = 0;
+       (at = vm.output().find("qemu: noise", at)) != std::string::npos; ++at) {
+    ++noise;
+  }
+  EXPECT_LE(noise, 300u);
+}
+
+TEST_F(HostileTest, ForbiddenCallIsReportedWithItsNameArgumentsAndPlace) {
+  Process vm(Command("--qemu=" + Qemu("forbidden-qemu")));
+  ASSERT_TRUE(vm.WaitFor("the machine is built", kStart)) << vm.output();
+  EXPECT_EQ(vm.Wait(kEnd), 148) << vm.output();
+  EXPECT_NE(vm.output().find("VIOLATION qemu: mount(\"none\", \"/\""),
+            std::string::npos)
+      << vm.output();
+  EXPECT_NE(vm.output().find("QEMU was killed by its policy"),
+            std::string::npos)
+      << vm.output();
+}
+
+// What a guest's shell code does first: it is written over the instruction at
+// which the service waits. (Only root can do that to a jailed process.)
+TEST_F(HostileTest, TakenOverServiceIsReportedAsTheDeviceThatItIs) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  Process vm(Command("--accel=tcg"));
+  ASSERT_TRUE(vm.WaitFor("the machine is built", kStart)) << vm.output();
+  vm.Drain(Seconds(3));  // until the firmware has given up and waits
+  const pid_t service = FindByCommand(vm.Descendants(), "lsi53c895a");
+  const std::string proc = "/proc/" + std::to_string(service);
+  std::ifstream file(proc + "/syscall");
+  std::string last;
+  for (std::string word; file >> word;) last = word;
+  const uint64_t here = strtoull(last.c_str(), nullptr, 16);
+  ASSERT_NE(here, 0u) << "the service is not waiting: " << last;
+  // mov $41, %eax; syscall: socket().
+  constexpr unsigned char kCode[] = {0xb8, 0x29, 0, 0, 0, 0x0f, 0x05};
+  const int memory = open((proc + "/mem").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(memory, 0);
+  ASSERT_EQ(pwrite(memory, kCode, sizeof(kCode), static_cast<off_t>(here)),
+            static_cast<ssize_t>(sizeof(kCode)));
+  close(memory);
+  // QEMU's end wakes it: the shim resets the device.
+  kill(FindByCommand(vm.Descendants(), "qemu-system"), SIGKILL);
+  EXPECT_EQ(vm.Wait(kEnd), 148) << vm.output();
+  EXPECT_NE(vm.output().find("VIOLATION lsi0: socket("), std::string::npos)
+      << vm.output();
+  char place[40];
+  (void)snprintf(place, sizeof(place), " at 0x%lx",
+                 static_cast<unsigned long>(here + sizeof(kCode)));
+  EXPECT_NE(vm.output().find(place), std::string::npos) << vm.output();
+  EXPECT_NE(vm.output().find("x86_64 call 41: killed by policy lsi53c895a"),
+            std::string::npos)
+      << vm.output();
+}
+
+}  // namespace
+}  // namespace bulkhead::testing
