@@ -89,7 +89,8 @@ const Frame& Await(Channel* channel, Frame::BodyCase body) {
       signalfd_siginfo drained[8];
       if (read(child_signals, drained, sizeof(drained)) < 0) Die("signalfd");
       for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-        Die("the service was killed for " + sandbox::DescribeViolation(violation));
+        Die("the service was killed for " +
+            sandbox::DescribeViolation(violation));
       }
       continue;
     }

@@ -1,6 +1,6 @@
 // Every policy there is as text, includes expanded, with the why of each rule:
-// what is locked and counted. For those who explain; the filters are in registry.h.
-// The source is made by policy.bzl.
+// what is locked and counted. For those who explain; the filters are in
+// registry.h. The source is made by policy.bzl.
 //
 // TRUST    Compiled in; nothing is read at run time.
 // ERRORS   Null for an unknown name.

@@ -1,7 +1,10 @@
 // Registers, commands, status codes and data structures of an NVMe controller,
 // with the sections that define them. No logic.
 //
-// SPEC  NVM Express Base Specification 1.4c.
+// SPEC     NVM Express Base Specification 1.4c.
+// TRUST    None: constants and structures.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_SERVICES_NVME_SPEC_H_
 #define BULKHEAD_SERVICES_NVME_SPEC_H_

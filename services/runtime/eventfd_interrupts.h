@@ -5,7 +5,7 @@
 //
 // TRUST    What an fd really is, the shim chose. A write that fails is counted;
 //          the caller learns of it once per vector through TakeFailure.
-// ERRORS   Assign: false when the vectors do not exist; then nothing is changed.
+// ERRORS   Assign: false when the vectors do not exist; nothing is changed.
 // THREADS  The loop.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_EVENTFD_INTERRUPTS_H_

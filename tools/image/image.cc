@@ -29,12 +29,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "vm/image_lock.h"
-#include "vm/runfiles.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 #include "tools/image/request.pb.h"
+#include "vm/image_lock.h"
+#include "vm/runfiles.h"
 
 ABSL_FLAG(std::string, format, "",
           "of the image: qcow2 or raw; by its name's end when not given");
