@@ -2,9 +2,8 @@
 // kernel (PTRACE_SECCOMP_GET_FILTER). The process is stopped for a moment.
 //
 // TRUST    What it reads is the kernel's copy.
-// ERRORS   PermissionDenied: the caller is not its tracer, may not become it,
-// or
-//          lacks CAP_SYS_ADMIN, or is filtered itself; the message says
+// ERRORS   PermissionDenied: the caller is not its tracer and cannot become
+//          it, lacks CAP_SYS_ADMIN, or is filtered itself; the message says
 //          which.
 // THREADS  The tracer's thread, if there is a tracer.
 
