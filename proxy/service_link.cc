@@ -390,7 +390,8 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
 
 // Too many answers are owed only by a service that has stopped answering.
 bool ServiceLink::MakeRoomForAnswer() {
-  const Nanoseconds deadline = MonotonicNow() + deadlines_.access;
+  if (owed_count_ < kMaxOwed) return true;
+  const Nanoseconds deadline = Bounded(MonotonicNow() + deadlines_.access);
   while (owed_count_ == kMaxOwed) {
     HandleOne();
     if (!channel_) return false;
