@@ -133,6 +133,31 @@ TEST(FlagsTest, RepeatedFlagsAccumulate) {
   EXPECT_EQ(description->spec().machine().accel(), Machine::TCG);
 }
 
+TEST(FlagsTest, DeviceWithOneDiskNeedsNoTarget) {
+  absl::StatusOr<Description> description = FromFlags(
+      {"--device=virtio_blk,id=d0,queues=2,rings=split",
+       "--disk=d0,file=x.raw,format=raw,serial=S", "--device=virtio_blk,id=d1",
+       "--disk=d1,file=y.qcow2", "--cpus=8"});
+  ASSERT_TRUE(description.ok()) << FormatError(description.status());
+  const VirtioBlk& first = description->spec().devices(0).virtio_blk();
+  EXPECT_EQ(first.queues(), 2u);
+  EXPECT_EQ(first.rings(), VirtioBlk::SPLIT);
+  EXPECT_EQ(first.disk().image(), "/home/me/x.raw");
+  EXPECT_EQ(first.disk().serial(), "S");
+  EXPECT_EQ(description->spec().devices(1).virtio_blk().queues(), 4u);
+
+  const auto error = [](const std::vector<std::string>& arguments) {
+    return FormatError(FromFlags(arguments).status());
+  };
+  EXPECT_THAT(error({"--device=virtio_blk,id=d0,queues=17",
+                     "--disk=d0,file=x.raw,format=raw"}),
+              HasSubstr("17 are too many"));
+  EXPECT_THAT(error({"--device=virtio_blk,id=d0"}),
+              HasSubstr("virtio_blk.disk.image: the image is missing"));
+  EXPECT_THAT(error({"--device=virtio_blk,id=d0", "--disk=d0:1,file=x"}),
+              HasSubstr("d0 has no targets"));
+}
+
 TEST(FlagsTest, MistakesNameTheFlagAndTheRemedy) {
   const auto error = [](const std::vector<std::string>& arguments) {
     const absl::Status status = FromFlags(arguments).status();

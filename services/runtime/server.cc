@@ -20,7 +20,7 @@ constexpr int kSpinsPerPoll = 4;
 
 // While a device's rings are polled, the shim's channel is looked at this
 // often.
-constexpr Nanoseconds kLookInterval = 10'000;
+constexpr Nanoseconds kLookInterval = 20'000;
 
 }  // namespace
 
@@ -92,6 +92,7 @@ absl::Status Server::Loop() {
 absl::Status Server::DrainShim(int limit, int* frames) {
   while (*frames < limit && shim_open_ && !quiesced_) {
     Channel::Received received;
+    ++counters_.receives;
     if (absl::Status status = shim_.Receive(/*wait=*/false, &received);
         !status.ok()) {
       if (absl::IsUnavailable(status)) {
@@ -255,6 +256,7 @@ absl::Status Server::Sleep(Nanoseconds deadline) {
 // the backends have is left to the next round of the loop.
 absl::Status Server::Poll(const timespec* timeout, bool* ready) {
   poll_[kShimEntry].fd = shim_open_ && !quiesced_ ? shim_.fd() : -1;
+  ++counters_.polls;
   const int count = ppoll(poll_.data(), poll_.size(), timeout, nullptr);
   if (count < 0 && errno != EINTR) {
     return absl::InternalError(absl::StrCat("ppoll: errno ", errno));

@@ -73,6 +73,8 @@ class Server {
     uint64_t refused_requests = 0;
     uint64_t turns = 0;
     uint64_t sleeps = 0;
+    uint64_t receives = 0;  // system calls: recvmsg on the shim's channel
+    uint64_t polls = 0;     // system calls: ppoll
     uint64_t spins = 0;
     uint64_t spins_that_paid = 0;
   };

@@ -126,6 +126,8 @@ void Server::FillStatistics(Statistics* statistics) const {
   Count(statistics, "interrupts_failed", interrupts.failed());
   Count(statistics, "turns", counters_.turns);
   Count(statistics, "sleeps", counters_.sleeps);
+  Count(statistics, "receives", counters_.receives);
+  Count(statistics, "polls", counters_.polls);
   Count(statistics, "spins", counters_.spins);
   Count(statistics, "spins_that_paid", counters_.spins_that_paid);
   Count(statistics, "log_lines_suppressed", context_.log().suppressed());

@@ -137,11 +137,11 @@ bool Queue::AddBuffer(uint64_t address, uint32_t length, bool writable,
   uint64_t& bytes = writable ? chain.writable_bytes : chain.readable_bytes;
   bytes += length;  // 256 of 32 bits: cannot wrap
   const bool good =
-      length != 0 && memory_->Translate({address}, length,
-                                        writable ? DmaDirection::kToGuest
-                                                 : DmaDirection::kFromGuest,
-                                        chain.segments, kMaxChainSegments,
-                                        &chain.count);
+      length != 0 &&
+      memory_->Translate(
+          {address}, length,
+          writable ? DmaDirection::kToGuest : DmaDirection::kFromGuest,
+          chain.segments, kMaxChainSegments, &chain.count);
   if (!good) chain.faulty = true;
   chain.last_is_good = good && writable;
   if (!writable) chain.readable_count = chain.count;

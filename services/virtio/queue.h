@@ -8,13 +8,14 @@
 //   }
 //   if (queue.TakeSignal()) interrupt();
 //
-// TRUST    Everything in the rings is the driver's and may change at any moment.
-//          Each descriptor is copied once; each index is compared with the queue
-//          size; a chain has at most as many descriptors as the queue, and no
-//          more chains are out than the queue has descriptors. A queue that
-//          breaks these rules is broken, for good, until it is reset. The rings
-//          themselves are found in guest RAM when the queue is enabled and
-//          again after guest memory was mapped anew.
+// TRUST    Everything in the rings is the driver's and may change at any
+// moment.
+//          Each descriptor is copied once; each index is compared with the
+//          queue size; a chain has at most as many descriptors as the queue,
+//          and no more chains are out than the queue has descriptors. A queue
+//          that breaks these rules is broken, for good, until it is reset. The
+//          rings themselves are found in guest RAM when the queue is enabled
+//          and again after guest memory was mapped anew.
 // ERRORS   Popped::kBroken: the driver broke the rules. Nothing is touched
 //          after that. A buffer outside RAM is not a broken queue: Chain says
 //          so.
@@ -97,7 +98,8 @@ class Queue {
   // Chains taken and not given back.
   unsigned outstanding() const { return outstanding_; }
 
-  // Everything as before the driver set it up. No chain of before may be pushed.
+  // Everything as before the driver set it up. No chain of before may be
+  // pushed.
   void Reset(uint16_t size);
   // Starts at the rings' beginning. False when size, alignment or place of an
   // area is impossible; the queue is broken then.
@@ -162,8 +164,8 @@ class Queue {
 
   unsigned outstanding_ = 0;              // chains
   unsigned outstanding_descriptors_ = 0;  // packed: of the ring
-  bool notifications_ = true;  // as the driver was last told
-  uint16_t order_next_ = 0;    // in-order: the next ticket, the next to go back
+  bool notifications_ = true;             // as the driver was last told
+  uint16_t order_next_ = 0;  // in-order: the next ticket, the next to go back
   uint16_t order_back_ = 0;
   std::array<Pending, kMaxQueueSize> pending_;
 };

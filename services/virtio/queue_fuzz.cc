@@ -1,5 +1,5 @@
-// A ring full of anything: whatever a driver writes, the device takes at most as
-// many chains as the ring holds, and every segment lies in guest RAM.
+// A ring full of anything: whatever a driver writes, the device takes at most
+// as many chains as the ring holds, and every segment lies in guest RAM.
 
 #include <cstddef>
 #include <cstdint>

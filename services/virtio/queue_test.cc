@@ -201,9 +201,8 @@ TEST_P(QueueTest, StateGoesOnInAnotherQueue) {
 
 TEST_P(QueueTest, BufferOutsideRamIsAFaultyChainNotABrokenQueue) {
   Start();
-  const Buffer outside[] = {{kDataAt, 16, false},
-                            {kRamBytes - 4, 8, true},
-                            {kDataAt, 1, true}};
+  const Buffer outside[] = {
+      {kDataAt, 16, false}, {kRamBytes - 4, 8, true}, {kDataAt, 1, true}};
   ASSERT_TRUE(driver_->Add(outside, 1));
   const Buffer wraps[] = {{~uint64_t{0} - 3, 16, false}, {kDataAt, 1, true}};
   ASSERT_TRUE(driver_->Add(wraps, 2));
@@ -355,7 +354,8 @@ TEST_F(HostileSplitTest, MoreChainsThanTheRingHoldsBreaksTheQueue) {
   Describe(kRingAt, 0, kDataAt, 16, kDescWrite, 0);
   for (uint16_t i = 0; i < kSize; ++i) Available(i, 0);
   SetIndex(kSize);
-  for (int i = 0; i < kSize; ++i) ASSERT_EQ(queue_.Pop(&chain_), Popped::kChain);
+  for (int i = 0; i < kSize; ++i)
+    ASSERT_EQ(queue_.Pop(&chain_), Popped::kChain);
   EXPECT_EQ(queue_.Pop(&chain_), Popped::kEmpty);
   SetIndex(kSize + 1);
   EXPECT_EQ(queue_.Pop(&chain_), Popped::kBroken);

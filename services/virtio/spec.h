@@ -120,9 +120,7 @@ inline constexpr size_t kUsedElementBytes = 8;
 inline constexpr uint16_t kAvailNoInterrupt = 1;
 inline constexpr uint16_t kUsedNoNotify = 1;
 constexpr size_t AvailBytes(size_t size) { return 6 + 2 * size; }
-constexpr size_t UsedBytes(size_t size) {
-  return 6 + kUsedElementBytes * size;
-}
+constexpr size_t UsedBytes(size_t size) { return 6 + kUsedElementBytes * size; }
 constexpr size_t UsedEvent(size_t size) { return kAvailRing + 2 * size; }
 constexpr size_t AvailEvent(size_t size) {
   return kUsedRing + kUsedElementBytes * size;

@@ -12,9 +12,9 @@ namespace {
 // Chains of one queue before it is the next one's turn.
 constexpr unsigned kBudget = 32;
 
-constexpr uint64_t kRingFeatures =
-    kFeatureIndirect | kFeatureEventIndex | kFeaturePacked | kFeatureInOrder |
-    kFeatureNotificationData | kFeatureRingReset;
+constexpr uint64_t kRingFeatures = kFeatureIndirect | kFeatureEventIndex |
+                                   kFeaturePacked | kFeatureInOrder |
+                                   kFeatureNotificationData | kFeatureRingReset;
 
 pci::Layout MakeLayout(const DeviceKind& kind) {
   pci::Layout layout;
@@ -245,8 +245,8 @@ void Transport::Resume() {
 bool Transport::RestoreTransport(const TransportState& saved) {
   const uint64_t wanted = saved.driver_features;
   const bool negotiated = (saved.status & kStatusFeaturesOk) != 0;
-  if (negotiated && ((wanted & ~offered_) != 0 ||
-                     (wanted & kFeatureVersion1) == 0)) {
+  if (negotiated &&
+      ((wanted & ~offered_) != 0 || (wanted & kFeatureVersion1) == 0)) {
     return false;
   }
   const auto is_vector = [this](uint16_t vector) {

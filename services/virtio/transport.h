@@ -9,9 +9,9 @@
 //   };
 //
 // The turn: Poll, then Serve each queue that has work, within a budget, then
-// one interrupt for each queue whose driver wants one. While the loop spins, the
-// queues are looked at without any message, and drivers are told not to send
-// any; before it sleeps, they are told to.
+// one interrupt for each queue whose driver wants one. While the loop spins,
+// the queues are looked at without any message, and drivers are told not to
+// send any; before it sleeps, they are told to.
 //
 // Resets are complete when nothing is in flight: until then device_status (or
 // queue_reset) keeps showing that the reset is under way (§2.4.2, §4.1.4.3.1).
@@ -55,10 +55,10 @@ inline constexpr uint32_t kNotifyMultiplier = 4;
 struct DeviceKind {
   uint16_t device_type;  // §5
   uint32_t class_code;
-  unsigned queues;            // at most kMaxQueues
-  uint16_t queue_size;        // the largest; a power of two up to kMaxQueueSize
-  uint64_t features;          // the device's own and those of rings it allows
-  size_t config_size_bytes;   // of the device configuration
+  unsigned queues;           // at most kMaxQueues
+  uint16_t queue_size;       // the largest; a power of two up to kMaxQueueSize
+  uint64_t features;         // the device's own and those of rings it allows
+  size_t config_size_bytes;  // of the device configuration
 };
 
 // All that the transport remembers.
@@ -143,8 +143,8 @@ class Transport : public pci::Function {
  private:
   struct QueueSlot {
     Queue queue;
-    bool resetting = false;   // by queue_reset
-    bool touched = false;     // pushed to since the last signal
+    bool resetting = false;  // by queue_reset
+    bool touched = false;    // pushed to since the last signal
   };
 
   void AddCapabilities();

@@ -20,12 +20,11 @@ constexpr Nanoseconds kDrainAtMost = 30'000'000'000;
 
 virtio::DeviceKind Device::MakeKind(const block::Geometry& geometry,
                                     const Options& options) {
-  uint64_t features = virtio::kFeatureIndirect | virtio::kFeatureEventIndex |
-                      virtio::kFeatureNotificationData |
-                      virtio::kFeatureRingReset | kFeatureSizeMax |
-                      kFeatureSegMax | kFeatureGeometry | kFeatureBlockSize |
-                      kFeatureTopology | kFeatureFlush | kFeatureConfigWce |
-                      kFeatureMultiQueue;
+  uint64_t features =
+      virtio::kFeatureIndirect | virtio::kFeatureEventIndex |
+      virtio::kFeatureNotificationData | virtio::kFeatureRingReset |
+      kFeatureSizeMax | kFeatureSegMax | kFeatureGeometry | kFeatureBlockSize |
+      kFeatureTopology | kFeatureFlush | kFeatureConfigWce | kFeatureMultiQueue;
   if (options.packed) features |= virtio::kFeaturePacked;
   if (options.in_order) features |= virtio::kFeatureInOrder;
   if (geometry.read_only) {
@@ -74,12 +73,12 @@ void Device::FillConfig() {
   config_.seg_max = options_.queue_size - 2u;  // header and status
   config_.heads = 16;
   config_.sectors = 63;
-  config_.cylinders = static_cast<uint16_t>(
-      std::min<uint64_t>(sectors / (16 * 63), 0xffff));
+  config_.cylinders =
+      static_cast<uint16_t>(std::min<uint64_t>(sectors / (16 * 63), 0xffff));
   config_.blk_size = block;
   const uint32_t optimal = std::max(geometry.optimal_bytes, block);
-  config_.physical_block_exp = static_cast<uint8_t>(
-      std::bit_width(std::max(4096u, block) / block) - 1);
+  config_.physical_block_exp =
+      static_cast<uint8_t>(std::bit_width(std::max(4096u, block) / block) - 1);
   config_.min_io_size = 1;
   config_.opt_io_size = optimal / block;
   config_.num_queues = static_cast<uint16_t>(options_.queues);

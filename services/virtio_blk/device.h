@@ -3,7 +3,8 @@
 // A chain becomes one block::Request whose segments are the guest's own pages:
 // no copy, no allocation, no lock on the way of a read or a write.
 //
-// TRUST    Headers and ranges are copied out of guest memory once, then checked.
+// TRUST    Headers and ranges are copied out of guest memory once, then
+// checked.
 //          Data is the guest's, goes past unread, and may change meanwhile.
 // ERRORS   A driver's mistake is answered with VIRTIO_BLK_S_IOERR or _UNSUPP; a
 //          chain without a place for the status is DEVICE_NEEDS_RESET. So are
@@ -65,12 +66,12 @@ class Device final : public virtio::Transport {
     block::Request request;
     virtio::Chain chain;
     Device* device;
-    uint8_t* status;      // in guest memory
+    uint8_t* status;  // in guest memory
     Slot* next;
     uint32_t type;
     uint32_t written_bytes;  // of data
     uint16_t queue;
-    uint16_t range;       // discard, write zeroes: the next
+    uint16_t range;  // discard, write zeroes: the next
     uint16_t range_count;
     std::array<Range, kMaxRanges> ranges;
   };

@@ -32,8 +32,9 @@ TEST_P(DeviceTest, WhatIsWrittenIsReadAndIsInTheBackend) {
 
 TEST_P(DeviceTest, ManyRequestsGoRoundAndRound) {
   for (int i = 0; i < 500; ++i) {
-    ASSERT_EQ(rig_.Write(static_cast<uint64_t>(i), std::string(512, 'a' + i % 26)),
-              kStatusOk);
+    ASSERT_EQ(
+        rig_.Write(static_cast<uint64_t>(i), std::string(512, 'a' + i % 26)),
+        kStatusOk);
     ASSERT_EQ(rig_.Read(static_cast<uint64_t>(i), 512),
               std::string(512, 'a' + i % 26));
   }
@@ -42,8 +43,8 @@ TEST_P(DeviceTest, ManyRequestsGoRoundAndRound) {
 TEST_P(DeviceTest, ABatchOfRequestsIsOneInterrupt) {
   const uint32_t vector = 1;
   for (uint32_t i = 0; i < 8; ++i) {
-    ASSERT_TRUE(rig_.Submit(0, i, kTypeIn, i,
-                            {{Rig::kDataAt + i * 512, 512, true}}));
+    ASSERT_TRUE(
+        rig_.Submit(0, i, kTypeIn, i, {{Rig::kDataAt + i * 512, 512, true}}));
   }
   rig_.Run();
   for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(rig_.StatusOf(i), kStatusOk);
@@ -102,8 +103,8 @@ TEST_P(DeviceTest, FlushGetIdAndUnknownTypes) {
             kStatusOk);
   EXPECT_STREQ(reinterpret_cast<char*>(rig_.ram() + Rig::kDataAt), "BH-0001");
   EXPECT_EQ(rig_.Do(kTypeGetId, 0, {{Rig::kDataAt, 4, true}}), kStatusIoError);
-  for (const uint32_t type : {2u, 5u, kTypeGetLifetime, kTypeSecureErase, 99u,
-                              0xffffffffu}) {
+  for (const uint32_t type :
+       {2u, 5u, kTypeGetLifetime, kTypeSecureErase, 99u, 0xffffffffu}) {
     EXPECT_EQ(rig_.Do(type, 0, {}), kStatusUnsupported) << type;
   }
 }
@@ -131,11 +132,12 @@ TEST_P(DeviceTest, BadRangesAreRefusedBeforeAnythingIsDone) {
   EXPECT_EQ(rig_.DoRanges(kTypeWriteZeroes, {{uint64_t{0}, 8u, 2u}}),
             kStatusUnsupported);
   EXPECT_EQ(rig_.Do(kTypeDiscard, 0, {}), kStatusIoError);
+  EXPECT_EQ(
+      rig_.DoRanges(kTypeDiscard,
+                    std::vector<Range>(kMaxRanges + 1, {uint64_t{0}, 8u, 0u})),
+      kStatusIoError);
   EXPECT_EQ(rig_.DoRanges(kTypeDiscard,
-                          std::vector<Range>(kMaxRanges + 1, {uint64_t{0}, 8u, 0u})),
-            kStatusIoError);
-  EXPECT_EQ(rig_.DoRanges(kTypeDiscard, {{uint64_t{0}, 8u, 0u},
-                                         {~uint64_t{0}, 8u, 0u}}),
+                          {{uint64_t{0}, 8u, 0u}, {~uint64_t{0}, 8u, 0u}}),
             kStatusIoError);
   EXPECT_EQ(rig_.DoRanges(kTypeDiscard, {{uint64_t{0}, 0xffffffffu, 0u}}),
             kStatusIoError);
@@ -162,8 +164,7 @@ TEST_P(DeviceTest, QueuesHaveInterruptsOfTheirOwn) {
 // §2.4.2, §3.3.1: the reset is done when nothing of before can touch memory.
 TEST_P(DeviceTest, ResetUnderLoadWaitsForWhatIsInFlight) {
   rig_.backend().Hold();
-  ASSERT_TRUE(
-      rig_.Submit(0, 0, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
+  ASSERT_TRUE(rig_.Submit(0, 0, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
   rig_.Run();
   EXPECT_EQ(rig_.backend().in_flight(), 1u);
   rig_.driver().set_status(0);
@@ -194,9 +195,9 @@ TEST_P(DeviceTest, RingResetTakesOneQueueBackAlone) {
   rig.backend().ReleaseAll();
   rig.Run();
   EXPECT_EQ(rig.driver().ReadCommon(queue_reset, 2), 0u);
-  EXPECT_EQ(rig.driver().ReadCommon(
-                offsetof(virtio::CommonConfig, queue_enable), 2),
-            0u);
+  EXPECT_EQ(
+      rig.driver().ReadCommon(offsetof(virtio::CommonConfig, queue_enable), 2),
+      0u);
   EXPECT_EQ(rig.Write(0, std::string(512, 'y')), kStatusOk);
   // And it comes back.
   virtio::DriverQueue again({.ram = rig.ram(),
@@ -217,8 +218,8 @@ TEST_P(DeviceTest, RingResetTakesOneQueueBackAlone) {
 }
 
 TEST_P(DeviceTest, GrownBackendIsToldWithAConfigurationInterrupt) {
-  rig_.driver().WriteCommon(
-      offsetof(virtio::CommonConfig, config_msix_vector), 2, 0);
+  rig_.driver().WriteCommon(offsetof(virtio::CommonConfig, config_msix_vector),
+                            2, 0);
   const uint64_t before = rig_.driver().ReadCommon(
       offsetof(virtio::CommonConfig, config_generation), 1);
   rig_.backend().mutable_geometry().capacity_bytes *= 2;
@@ -259,10 +260,10 @@ INSTANTIATE_TEST_SUITE_P(
                       Rig::Setup{.event_index = false},
                       Rig::Setup{.packed = true},
                       Rig::Setup{.packed = true, .indirect = true},
-                      Rig::Setup{.packed = true,
-                                 .event_index = false,
-                                 .device = {.in_order = true,
-                                            .serial = "BH-0001"}}),
+                      Rig::Setup{
+                          .packed = true,
+                          .event_index = false,
+                          .device = {.in_order = true, .serial = "BH-0001"}}),
     [](const auto& info) {
       const Rig::Setup& setup = info.param;
       return std::string(setup.packed ? "Packed" : "Split") +
@@ -279,8 +280,7 @@ TEST(FeaturesTest, NothingBeyondTheOfferIsAccepted) {
   const uint64_t offered = rig.driver().DeviceFeatures();
   EXPECT_FALSE(rig.driver().Negotiate(offered | virtio::Feature(63)));
   ASSERT_TRUE(rig.driver().Reset());
-  EXPECT_FALSE(
-      rig.driver().Negotiate(offered & ~virtio::kFeatureVersion1));
+  EXPECT_FALSE(rig.driver().Negotiate(offered & ~virtio::kFeatureVersion1));
   // §3.1.1: no FEATURES_OK, no DRIVER_OK.
   rig.driver().Start();
   EXPECT_EQ(rig.driver().status() & virtio::kStatusDriverOk, 0);
@@ -341,16 +341,19 @@ TEST(RegistersTest, WindowInConfigurationSpaceReachesTheStructures) {
     write(virtio::kCapSize, 4, size);
   };
   window(virtio::kStructuresBar, virtio::kDeviceAt, 4);
-  EXPECT_EQ(rig.device().ReadRegion(kConfigRegion, cap + virtio::kPciCapData, 4),
-            2048u);
+  EXPECT_EQ(
+      rig.device().ReadRegion(kConfigRegion, cap + virtio::kPciCapData, 4),
+      2048u);
   window(virtio::kStructuresBar,
          virtio::kCommonAt + offsetof(virtio::CommonConfig, device_status), 1);
   write(virtio::kPciCapData, 1, virtio::kStatusAcknowledge);
   EXPECT_EQ(rig.driver().status(), virtio::kStatusAcknowledge);
   // Windows that lead nowhere.
   for (const auto& [bar, offset, size] :
-       {std::array<uint64_t, 3>{0, 0, 4}, {virtio::kStructuresBar, 0x4000, 4},
-        {virtio::kStructuresBar, 0xfffffffc, 4}, {virtio::kStructuresBar, 0, 3},
+       {std::array<uint64_t, 3>{0, 0, 4},
+        {virtio::kStructuresBar, 0x4000, 4},
+        {virtio::kStructuresBar, 0xfffffffc, 4},
+        {virtio::kStructuresBar, 0, 3},
         {virtio::kStructuresBar, 0, 0xffffffff},
         {virtio::kStructuresBar, 1, 4}}) {
     window(bar, offset, size);
@@ -363,9 +366,9 @@ TEST(RegistersTest, WindowInConfigurationSpaceReachesTheStructures) {
 TEST(RegistersTest, QueueThatDoesNotExistReadsAsNothing) {
   Rig rig;
   rig.driver().SelectQueue(7);
-  EXPECT_EQ(rig.driver().ReadCommon(
-                offsetof(virtio::CommonConfig, queue_size), 2),
-            0u);
+  EXPECT_EQ(
+      rig.driver().ReadCommon(offsetof(virtio::CommonConfig, queue_size), 2),
+      0u);
   rig.driver().WriteCommon(offsetof(virtio::CommonConfig, queue_enable), 2, 1);
   rig.driver().WriteCommon(offsetof(virtio::CommonConfig, queue_desc), 4, 1);
   EXPECT_EQ(rig.driver().status(), 0);

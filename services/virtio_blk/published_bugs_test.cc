@@ -1,5 +1,6 @@
 // What drivers have broken other virtio devices with, tried on this one: each
-// ends in an error status or in DEVICE_NEEDS_RESET, from which a reset recovers.
+// ends in an error status or in DEVICE_NEEDS_RESET, from which a reset
+// recovers.
 
 #include <gtest/gtest.h>
 
@@ -122,8 +123,8 @@ TEST(PublishedBugsTest, ShortHeaderIsAnError) {
 TEST(PublishedBugsTest, DataOutsideRamIsAnError) {
   Rig rig;
   ASSERT_TRUE(rig.Boot());
-  for (const uint64_t at : {uint64_t{0xfebf0000}, uint64_t{0x400000} - 100,
-                            ~uint64_t{0} - 100}) {
+  for (const uint64_t at :
+       {uint64_t{0xfebf0000}, uint64_t{0x400000} - 100, ~uint64_t{0} - 100}) {
     EXPECT_EQ(rig.Do(kTypeIn, 0, {{at, 512, true}}), kStatusIoError);
     EXPECT_EQ(rig.Do(kTypeOut, 0, {{at, 512, false}}), kStatusIoError);
   }
@@ -149,8 +150,8 @@ TEST(PublishedBugsTest, ResetWhileDmaIsUnderWayWaitsForIt) {
   for (int round = 0; round < 20; ++round) {
     rig.backend().Hold();
     for (uint32_t i = 0; i < 16; ++i) {
-      ASSERT_TRUE(rig.Submit(0, i, kTypeIn, 0,
-                             {{Rig::kDataAt + 512 * i, 512, true}}));
+      ASSERT_TRUE(
+          rig.Submit(0, i, kTypeIn, 0, {{Rig::kDataAt + 512 * i, 512, true}}));
     }
     rig.Run();
     ASSERT_EQ(rig.backend().in_flight(), 16u);
@@ -195,8 +196,8 @@ TEST(PublishedBugsTest, RegistersTakeAnything) {
   for (int i = 0; i < 200'000; ++i) {
     seed = seed * 6364136223846793005 + 1442695040888963407;
     const unsigned size = 1u << ((seed >> 33) % 4);
-    const uint64_t offset = ((seed >> 40) % 4) * 0x1000 +
-                            ((seed >> 48) % 64) / size * size;
+    const uint64_t offset =
+        ((seed >> 40) % 4) * 0x1000 + ((seed >> 48) % 64) / size * size;
     const uint64_t value = (seed >> 20) % 5 == 0 ? seed : (seed >> 55) % 17;
     if ((seed & 3) == 0) {
       rig.device().ReadRegion(virtio::kStructuresBar, offset, size);

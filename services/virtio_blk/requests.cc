@@ -30,7 +30,7 @@ bool TakeFront(absl::Span<iovec>* segments, void* to, size_t bytes) {
 
 unsigned Device::Serve(unsigned index, virtio::Queue& queue, unsigned budget) {
   unsigned taken = 0;
-  while (taken < budget && free_ != nullptr) {
+  while (taken < budget && free_ != nullptr && Alive(index)) {
     Slot* slot = free_;
     const virtio::Popped popped = queue.Pop(&slot->chain);
     if (popped == virtio::Popped::kBroken) Fail();
@@ -115,8 +115,8 @@ void Device::Move(Slot* slot, uint64_t sector) {
     const absl::Span<iovec> writable = chain.writable();
     slot->request.segments = writable.data();
     slot->request.segment_count = writable.size();
-    slot->written_bytes = static_cast<uint32_t>(
-        std::min<uint64_t>(bytes, 0xfffffffe));
+    slot->written_bytes =
+        static_cast<uint32_t>(std::min<uint64_t>(bytes, 0xfffffffe));
   }
   Submit(slot, is_read ? block::Operation::kRead : block::Operation::kWrite,
          sector * kSectorBytes, bytes);
@@ -141,8 +141,7 @@ void Device::StartRanges(Slot* slot) {
     TakeFront(&readable, slot->ranges.data(), bytes);
     slot->range = 0;
     slot->range_count = static_cast<uint16_t>(bytes / sizeof(Range));
-    const uint32_t most =
-        discard ? kMaxDiscardSectors : kMaxWriteZeroesSectors;
+    const uint32_t most = discard ? kMaxDiscardSectors : kMaxWriteZeroesSectors;
     const uint32_t allowed_flags = discard ? 0 : kRangeUnmap;
     for (unsigned i = 0; i < slot->range_count && status == kStatusOk; ++i) {
       const Range& range = slot->ranges[i];

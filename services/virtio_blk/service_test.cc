@@ -172,9 +172,8 @@ TEST_F(ServiceTest, RacingMutatorBreaksNothingButItsOwnQueue) {
   std::memcpy(rig_->ram_base() + kHeaderAt, &header, sizeof header);
   for (int round = 0; round < 50; ++round) {
     for (int i = 0; i < 20; ++i) {
-      const Buffer buffers[] = {{kHeaderAt, 16, false},
-                                {kDataAt, 4096, true},
-                                {kStatusAt, 1, true}};
+      const Buffer buffers[] = {
+          {kHeaderAt, 16, false}, {kDataAt, 4096, true}, {kStatusAt, 1, true}};
       if (!queue_->Add(buffers, 1)) break;
       queue_->Publish();
       driver_->Notify(0);

@@ -16,9 +16,9 @@
 
 namespace bulkhead::virtio_blk {
 
-inline constexpr uint16_t kDeviceType = 2;            // §5.2.1
-inline constexpr uint32_t kClassCode = 0x010000;      // mass storage, SCSI
-inline constexpr uint32_t kSectorBytes = 512;         // §5.2.4
+inline constexpr uint16_t kDeviceType = 2;        // §5.2.1
+inline constexpr uint32_t kClassCode = 0x010000;  // mass storage, SCSI
+inline constexpr uint32_t kSectorBytes = 512;     // §5.2.4
 
 // §5.2.3.
 inline constexpr uint64_t kFeatureSizeMax = virtio::Feature(1);

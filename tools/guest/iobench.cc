@@ -2,6 +2,7 @@
 //
 //   iobench DEVICE read|write|randread|randwrite BLOCK_BYTES DEPTH SECONDS
 //   [once]
+//   iobench DEVICE verify BLOCK_BYTES DEPTH SECONDS
 //
 // Reads or writes with O_DIRECT through io_uring, keeping DEPTH requests in
 // flight, and prints one line:
@@ -10,6 +11,9 @@
 //       iops=411 mib_s=1.6 p50_us=38000 p99_us=52000
 //
 // With "once", a sequential run ends at the end of the device.
+//
+// "verify" writes blocks all over the device for so many seconds, each stamped
+// with its own place, then reads every one of them and compares.
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -18,6 +22,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -43,7 +48,8 @@ struct Options {
   double seconds;
   bool once;
 
-  bool is_write() const { return pattern.ends_with("write"); }
+  bool is_verify() const { return pattern == "verify"; }
+  bool is_write() const { return pattern.ends_with("write") || is_verify(); }
   bool is_random() const { return pattern.starts_with("rand"); }
 };
 
@@ -65,6 +71,8 @@ class Bench {
     const int made = io_uring_queue_init(options.depth, &ring_, 0);
     if (made < 0) Die("io_uring_queue_init", -made);
     started_.resize(options.depth);
+    in_slot_.resize(options.depth);
+    is_writing_ = options.is_write();
     for (unsigned slot = 0; slot < options.depth; ++slot) {
       buffers_.push_back(static_cast<uint8_t*>(
           std::aligned_alloc(kDirectAlignment, options.block_bytes)));
@@ -73,6 +81,19 @@ class Bench {
   }
 
   void Run() {
+    Pass();
+    if (is_writing_ && fsync(fd_) != 0) Die("fsync", errno);
+    if (options_.is_verify()) {
+      is_writing_ = false;
+      most_ = submitted_;
+      submitted_ = 0;
+      Pass();
+    }
+    Print();
+  }
+
+ private:
+  void Pass() {
     start_ = Clock::now();
     unsigned in_flight = 0;
     for (unsigned slot = 0; slot < options_.depth && Wanted(); ++slot) {
@@ -87,24 +108,51 @@ class Bench {
         --in_flight;
       }
     }
-    if (options_.is_write() && fsync(fd_) != 0) Die("fsync", errno);
-    Print();
   }
 
- private:
+  // verify: an odd stride through a power of two of blocks meets each once.
+  uint64_t Scattered(uint64_t i) const {
+    return i * 2654435761 % std::bit_floor(blocks_);
+  }
+
+  void Stamp(unsigned slot, uint64_t block) {
+    auto* words = reinterpret_cast<uint64_t*>(buffers_[slot]);
+    for (size_t i = 0; i < options_.block_bytes / 8; ++i) {
+      words[i] = block * 0x9e3779b97f4a7c15 + i;
+    }
+  }
+
+  void Compare(unsigned slot) {
+    const auto* words = reinterpret_cast<const uint64_t*>(buffers_[slot]);
+    const uint64_t block = in_slot_[slot];
+    for (size_t i = 0; i < options_.block_bytes / 8; ++i) {
+      if (words[i] == block * 0x9e3779b97f4a7c15 + i) continue;
+      std::fprintf(stderr, "iobench: block %llu is not what was written\n",
+                   static_cast<unsigned long long>(block));
+      std::exit(1);
+    }
+  }
+
   bool Wanted() const {
+    if (options_.is_verify()) {
+      if (submitted_ >= std::min(most_, std::bit_floor(blocks_))) return false;
+      if (!is_writing_) return true;
+    }
     if (options_.once && submitted_ >= blocks_) return false;
     const std::chrono::duration<double> elapsed = Clock::now() - start_;
     return elapsed.count() < options_.seconds;
   }
 
   void Submit(unsigned slot) {
-    const uint64_t block =
-        options_.is_random() ? random_() % blocks_ : submitted_ % blocks_;
+    const uint64_t block = options_.is_verify()   ? Scattered(submitted_)
+                           : options_.is_random() ? random_() % blocks_
+                                                  : submitted_ % blocks_;
+    in_slot_[slot] = block;
+    if (options_.is_verify() && is_writing_) Stamp(slot, block);
     const uint64_t offset = block * options_.block_bytes;
     const auto length = static_cast<unsigned>(options_.block_bytes);
     io_uring_sqe* entry = io_uring_get_sqe(&ring_);
-    if (options_.is_write()) {
+    if (is_writing_) {
       io_uring_prep_write(entry, fd_, buffers_[slot], length, offset);
     } else {
       io_uring_prep_read(entry, fd_, buffers_[slot], length, offset);
@@ -121,11 +169,11 @@ class Bench {
     const int waited = io_uring_wait_cqe(&ring_, &done);
     if (waited < 0) Die("io_uring_wait_cqe", -waited);
     if (done->res != static_cast<int>(options_.block_bytes)) {
-      Die(options_.is_write() ? "write" : "read",
-          done->res < 0 ? -done->res : EIO);
+      Die(is_writing_ ? "write" : "read", done->res < 0 ? -done->res : EIO);
     }
     const auto slot = static_cast<unsigned>(io_uring_cqe_get_data64(done));
     io_uring_cqe_seen(&ring_, done);
+    if (options_.is_verify() && !is_writing_) Compare(slot);
     latencies_us_.push_back(static_cast<uint32_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() -
                                                               started_[slot])
@@ -162,6 +210,9 @@ class Bench {
   std::mt19937_64 random_{1};
   std::vector<uint8_t*> buffers_;
   std::vector<Clock::time_point> started_;
+  std::vector<uint64_t> in_slot_;
+  bool is_writing_ = false;
+  uint64_t most_ = ~uint64_t{0};  // verify: the blocks that were written
   std::vector<uint32_t> latencies_us_;
   Clock::time_point start_;
 };
@@ -171,8 +222,9 @@ class Bench {
 int main(int argc, char** argv) {
   if (argc < 6) {
     std::fputs(
-        "usage: iobench DEVICE read|write|randread|randwrite BLOCK_BYTES DEPTH "
-        "SECONDS [once]\n",
+        "usage: iobench DEVICE read|write|randread|randwrite|verify "
+        "BLOCK_BYTES "
+        "DEPTH SECONDS [once]\n",
         stderr);
     return 2;
   }

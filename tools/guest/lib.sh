@@ -35,11 +35,15 @@ wait_for_block() {
   done
 }
 
-# load_drivers: the modules of every device on the PCI bus, then those for disks.
+# load_drivers: the modules of every device on the PCI bus, of the virtio devices
+# found there, then those for disks.
 load_drivers() {
-  for alias in /sys/bus/pci/devices/*/modalias; do
-    read -r name <"$alias"
-    modprobe -q "$name"
+  for bus in pci virtio; do
+    for alias in /sys/bus/"$bus"/devices/*/modalias; do
+      [ -e "$alias" ] || continue
+      read -r name <"$alias"
+      modprobe -q "$name"
+    done
   done
   modprobe -q -a sd_mod sr_mod sg
   for name in $(argument bulkhead.modules | tr ',' ' '); do

@@ -51,8 +51,7 @@ uint64_t DriverQueue::WriteTable(absl::Span<const Buffer> buffers,
 }
 
 bool DriverQueue::Add(absl::Span<const Buffer> buffers, uint32_t token) {
-  return options_.packed ? AddPacked(buffers, token)
-                         : AddSplit(buffers, token);
+  return options_.packed ? AddPacked(buffers, token) : AddSplit(buffers, token);
 }
 
 bool DriverQueue::AddSplit(absl::Span<const Buffer> buffers, uint32_t token) {
@@ -63,8 +62,8 @@ bool DriverQueue::AddSplit(absl::Span<const Buffer> buffers, uint32_t token) {
     free_.pop_back();
     const SplitDescriptor d = {
         WriteTable(buffers, head),
-        static_cast<uint32_t>(buffers.size() * kDescriptorBytes),
-        kDescIndirect, uint16_t{0}};
+        static_cast<uint32_t>(buffers.size() * kDescriptorBytes), kDescIndirect,
+        uint16_t{0}};
     std::memcpy(host(descriptors() + head * kDescriptorBytes), &d, sizeof d);
   } else {
     for (size_t i = 0; i < buffers.size(); ++i) {
@@ -199,7 +198,8 @@ bool DriverQueue::EnableInterrupts() {
     Store16(host(driver() + 2), kEventEnable);
   } else {
     Store16(host(driver() + kAvailFlags), 0);
-    if (options_.event_index) Store16(host(driver() + UsedEvent(size())), used_);
+    if (options_.event_index)
+      Store16(host(driver() + UsedEvent(size())), used_);
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
   return HasUsed();

@@ -32,8 +32,8 @@ bool PciDriver::found() const {
 }
 
 uint16_t PciDriver::Capability(uint8_t type) {
-  auto at = static_cast<uint16_t>(
-      read_(kConfigRegion, pci::kCapabilitiesPointer, 1));
+  auto at =
+      static_cast<uint16_t>(read_(kConfigRegion, pci::kCapabilitiesPointer, 1));
   for (int i = 0; at != 0 && i < 48; ++i) {
     if (read_(kConfigRegion, at, 1) == pci::kCapabilityVendorSpecific &&
         read_(kConfigRegion, at + kCapType, 1) == type) {
@@ -45,8 +45,8 @@ uint16_t PciDriver::Capability(uint8_t type) {
 }
 
 void PciDriver::EnableMsix(bool enabled) {
-  auto at = static_cast<uint16_t>(
-      read_(kConfigRegion, pci::kCapabilitiesPointer, 1));
+  auto at =
+      static_cast<uint16_t>(read_(kConfigRegion, pci::kCapabilitiesPointer, 1));
   for (int i = 0; at != 0 && i < 48; ++i) {
     if (read_(kConfigRegion, at, 1) == pci::kCapabilityMsix) {
       write_(kConfigRegion, at + pci::kMsixControl, 2,

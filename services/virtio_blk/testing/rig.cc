@@ -48,9 +48,9 @@ bool Rig::Boot() {
                                      .event_index = setup_.event_index,
                                      .indirect = setup_.indirect}));
     queues_.back()->EnableInterrupts();
-    driver_->SetUpQueue(static_cast<uint16_t>(i), *queues_.back(),
-                        setup_.msix ? static_cast<uint16_t>(i + 1)
-                                    : virtio::kNoVector);
+    driver_->SetUpQueue(
+        static_cast<uint16_t>(i), *queues_.back(),
+        setup_.msix ? static_cast<uint16_t>(i + 1) : virtio::kNoVector);
   }
   driver_->Start();
   return (driver_->status() & virtio::kStatusNeedsReset) == 0;

@@ -1,0 +1,172 @@
+// What do many disks in one VM cost: until all are ready, in memory, and in
+// what they read together?
+//
+//   bazel run -c opt //bench:disk_scaling -- [--device=virtio_blk|nvme]
+//       [--disks=1,2,4,8,16] [--seconds=3] [--dir=/dev/shm] [--json=FILE]
+//
+// Boots the test guest (TCG, 1 vCPU) with so many raw disks, each its own
+// jailed service behind its own shim, and reads from all of them at once: 4 KiB
+// random at depth 16 each. Memory of a service is what is not guest RAM: its
+// anonymous pages and the pages of its own file.
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "bench/report.h"
+#include "tests/support/own_qemu.h"
+#include "tests/support/process.h"
+
+ABSL_FLAG(std::string, device, "virtio_blk", "virtio_blk or nvme");
+ABSL_FLAG(std::vector<std::string>, disks,
+          (std::vector<std::string>{"1", "2", "4", "8", "16"}), "how many");
+ABSL_FLAG(int, seconds, 3, "of reading");
+ABSL_FLAG(std::string, dir, "/dev/shm", "where the images lie");
+ABSL_FLAG(std::string, json, "", "write the samples there");
+
+namespace bulkhead::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using testing::Process;
+using testing::Seconds;
+
+constexpr char kOurs[] = "bulkhead";
+constexpr char kInitrd[] = "tools/guest/initrd.cpio";
+
+double MillisecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start)
+      .count();
+}
+
+// "RssAnon:  1234 kB" of /proc/PID/status.
+double StatusKib(pid_t pid, const std::string& key) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind(key + ":", 0) == 0) return atof(&line[key.size() + 1]);
+  }
+  return 0;
+}
+
+double Field(const std::string& line, const std::string& key) {
+  const size_t at = line.find(key + "=");
+  return at == std::string::npos ? 0 : atof(&line[at + key.size() + 1]);
+}
+
+std::vector<std::string> Command(int disks, const std::string& directory) {
+  const std::string device = absl::GetFlag(FLAGS_device);
+  std::vector<std::string> command = {
+      "launcher/vm",
+      "--accel=tcg",
+      "--memory=256MiB",
+      "--kernel=" + testing::RuntimePath("guest_kernel"),
+      "--initrd=" + std::filesystem::absolute(kInitrd).string(),
+      absl::StrCat("--append=console=ttyS0 quiet bulkhead.script=scale "
+                   "bulkhead.disks=",
+                   disks, " bulkhead.seconds=", absl::GetFlag(FLAGS_seconds),
+                   " bulkhead.prefix=", device == "nvme" ? "nvme" : "vd")};
+  for (int i = 0; i < disks; ++i) {
+    const std::string image = absl::StrCat(directory, "/", i, ".raw");
+    if (!std::filesystem::exists(image) &&
+        system(("head -c 16M /dev/urandom > " + image).c_str()) != 0) {
+      exit(1);
+    }
+    command.push_back(absl::StrCat("--device=", device, ",id=disk", i));
+    command.push_back(
+        absl::StrCat("--disk=disk", i, ",format=raw,file=", image));
+  }
+  return command;
+}
+
+bool Measure(int disks, const std::string& directory, Comparison* comparison) {
+  const std::string suffix = absl::StrCat(", disks: ", disks);
+  const Clock::time_point start = Clock::now();
+  Process vm(Command(disks, directory));
+  if (!vm.WaitFor("the machine is built", Seconds(60))) {
+    fprintf(stderr, "%s\n", vm.output().c_str());
+    return false;
+  }
+  comparison->Figure("machine built" + suffix, "ms", false);
+  comparison->Add("machine built" + suffix, kOurs, MillisecondsSince(start));
+  if (!vm.WaitFor("BULKHEAD-SCALE uptime_ms", Seconds(180))) {
+    fprintf(stderr, "%s\n", vm.output().c_str());
+    return false;
+  }
+  vm.Drain(Seconds(1));  // all of them have worked by now
+  double kib = 0;
+  int services = 0;
+  for (const pid_t pid : vm.Descendants()) {
+    const std::string line = testing::CommandLine(pid);
+    if (line.rfind(absl::GetFlag(FLAGS_device) + " ", 0) != 0) continue;
+    kib += StatusKib(pid, "RssAnon") + StatusKib(pid, "RssFile");
+    ++services;
+  }
+  comparison->Figure("memory of a service" + suffix, "KiB", false);
+  comparison->Add("memory of a service" + suffix, kOurs,
+                  services > 0 ? kib / services : 0);
+  const int status = vm.Wait(Seconds(180));
+  double iops = 0;
+  int lines = 0;
+  std::istringstream output(vm.output());
+  for (std::string line; std::getline(output, line);) {
+    if (line.find("BULKHEAD-BENCH") == std::string::npos) continue;
+    iops += Field(line, "iops");
+    ++lines;
+  }
+  comparison->Figure("4 KiB randread depth 16 each" + suffix, "IOPS in all",
+                     true);
+  comparison->Add("4 KiB randread depth 16 each" + suffix, kOurs, iops);
+  if (status == 0 && lines == disks && services == disks) return true;
+  fprintf(stderr, "%d disks: status %d, %d services, %d results\n%s\n", disks,
+          status, services, lines, vm.output().c_str());
+  return false;
+}
+
+int Run() {
+  const std::string directory =
+      absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-scaling-", getpid());
+  std::filesystem::create_directory(directory);
+  Comparison comparison(
+      absl::StrCat(absl::GetFlag(FLAGS_device), " disks in one VM (TCG)"),
+      {kOurs});
+  bool good = true;
+  for (const std::string& text : absl::GetFlag(FLAGS_disks)) {
+    int disks = 0;
+    if (!absl::SimpleAtoi(text, &disks) || disks < 1 || disks > 16) {
+      fprintf(stderr, "--disks: 1 to 16\n");
+      return 2;
+    }
+    good = good && Measure(disks, directory, &comparison);
+  }
+  std::filesystem::remove_all(directory);
+  comparison.Print();
+  if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
+    const char* user = getenv("BUILD_WORKING_DIRECTORY");
+    comparison.WriteJson(json[0] != '/' && user != nullptr
+                             ? absl::StrCat(user, "/", json)
+                             : json);
+  }
+  return good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bulkhead::bench
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  return bulkhead::bench::Run();
+}

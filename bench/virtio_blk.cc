@@ -1,0 +1,420 @@
+// How fast is our jailed virtio_blk beside qemu-storage-daemon's
+// vhost-user-blk?
+//
+//   bazel run -c opt //bench:virtio_blk -- [--dir=/dev/shm]
+//   [--format=raw|qcow2]
+//       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
+//
+// One load generator with one ring implementation drives both (device_load.h,
+// virtio_target.h): ours through the frames and eventfds that the shim sets up,
+// the program under its real filters; the daemon through vhost-user. Rounds
+// alternate. The daemon runs in two ways (aio=io_uring; aio=native with
+// cache.direct and an iothread of its own); the better one of each round
+// counts. "in process" is the same engine, called by the load itself: nothing
+// between.
+//
+// --idle instead shows what our service costs when nothing happens.
+
+#include "policy/virtio_blk.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "bench/device_load.h"
+#include "bench/report.h"
+#include "bench/vhost_user.h"
+#include "bench/virtio_target.h"
+#include "proto/service_config.pb.h"
+#include "services/block/open.h"
+#include "services/runtime/testing/frame_rig.h"
+#include "services/virtio/testing/pci_driver.h"
+#include "tests/support/process.h"
+
+ABSL_FLAG(std::string, dir, "/dev/shm", "where the image lies");
+ABSL_FLAG(std::string, format, "raw", "raw or qcow2");
+ABSL_FLAG(int, rounds, 3, "how often each side runs");
+ABSL_FLAG(double, seconds, 0.5, "of each measurement");
+ABSL_FLAG(std::string, only, "", "figures whose name contains this");
+ABSL_FLAG(std::string, json, "", "write the samples there");
+ABSL_FLAG(double, client_spin_us, 50, "before the load generator sleeps");
+ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
+ABSL_FLAG(bool, packed, false, "packed virtqueue for ours");
+ABSL_FLAG(std::string, daemon, "qemu-storage-daemon", "the peer's program");
+ABSL_FLAG(bool, peers, true, "run the peers too");
+ABSL_FLAG(bool, idle, false, "show what our idle service costs");
+
+namespace bulkhead::bench {
+namespace {
+
+constexpr uint64_t kImageBytes = uint64_t{512} << 20;
+constexpr char kOurs[] = "bulkhead";
+constexpr char kBest[] = "qsd best";
+constexpr char kUring[] = "qsd io_uring";
+constexpr char kNative[] = "qsd native";
+constexpr char kInProcess[] = "in process";
+
+void Shell(const std::string& command) {
+  if (system(command.c_str()) == 0) return;
+  fprintf(stderr, "failed: %s\n", command.c_str());
+  exit(1);
+}
+
+// ---- ours
+
+class Bulkhead {
+ public:
+  Bulkhead(const std::string& image, bool qcow2) {
+    disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
+    ServiceConfig config;
+    config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
+    config.mutable_virtio_blk()->set_serial("bench");
+    BackendConfig* backend = config.add_backends();
+    backend->mutable_image()->set_fd(7);
+    backend->mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
+    FrameRig::Options options;
+    options.ram_bytes = kRamBytes;
+    rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),
+                           config, {disk_}, options);
+    rig_->Connect(MSIX, 1);
+    virtio::PciDriver driver(
+        [this](uint32_t region, uint64_t offset, unsigned size) {
+          return rig_->Read(region, offset, size);
+        },
+        [this](uint32_t region, uint64_t offset, unsigned size,
+               uint64_t value) { rig_->Write(region, offset, size, value); });
+    driver.EnableMsix(true);
+    const bool packed = absl::GetFlag(FLAGS_packed);
+    uint64_t features = driver.DeviceFeatures();
+    if (!packed) features &= ~virtio::kFeaturePacked;
+    if (!driver.Reset() || !driver.Negotiate(features)) {
+      fprintf(stderr, "the device does not start\n");
+      exit(1);
+    }
+    notify_at_ = rig_->Read(
+        kConfigRegion,
+        driver.Capability(virtio::kCapNotify) + virtio::kCapOffset, 4);
+    notify_bar_ = static_cast<uint32_t>(
+        rig_->Read(kConfigRegion,
+                   driver.Capability(virtio::kCapNotify) + virtio::kCapBar, 1));
+    target_ = std::make_unique<VirtioTarget>(
+        rig_->ram_base(), packed, kImageBytes, rig_->pid(),
+        [this] { rig_->Write(notify_bar_, notify_at_, 2, 0); },
+        [this] {
+          if (!rig_->WaitForInterrupt(MSIX, 1)) {
+            fprintf(stderr, "no answer within ten seconds\n");
+            exit(1);
+          }
+        });
+    driver.SetUpQueue(0, target_->queue(), 1);
+    driver.Start();
+  }
+  ~Bulkhead() { close(disk_); }
+
+  VirtioTarget& target() { return *target_; }
+  std::map<std::string, uint64_t> Statistics() { return rig_->Statistics(); }
+
+ private:
+  int disk_;
+  std::unique_ptr<FrameRig> rig_;
+  uint64_t notify_at_ = 0;
+  uint32_t notify_bar_ = 0;
+  std::unique_ptr<VirtioTarget> target_;
+};
+
+// ---- the peer
+
+class Daemon {
+ public:
+  Daemon(const std::string& image, bool qcow2, bool native,
+         const std::string& directory) {
+    const std::string socket = directory + "/vhost.sock";
+    std::filesystem::remove(socket);
+    const std::string file =
+        absl::StrCat("driver=file,node-name=f,filename=", image,
+                     native ? ",aio=native,cache.direct=on" : ",aio=io_uring");
+    const std::string disk = qcow2 ? "driver=qcow2,node-name=d,file=f"
+                                   : "driver=raw,node-name=d,file=f";
+    std::vector<std::string> command = {absl::GetFlag(FLAGS_daemon),
+                                        "--blockdev", file, "--blockdev", disk};
+    std::string thread;
+    if (native) {
+      command.insert(command.end(), {"--object", "iothread,id=t"});
+      thread = ",iothread=t";
+    }
+    command.insert(
+        command.end(),
+        {"--export", absl::StrCat("type=vhost-user-blk,id=e,addr.type=unix,"
+                                  "addr.path=",
+                                  socket, ",node-name=d,writable=on", thread)});
+    process_ = std::make_unique<testing::Process>(command);
+    ram_fd_ = memfd_create("ram", MFD_CLOEXEC);
+    if (ftruncate(ram_fd_, kRamBytes) != 0) exit(1);
+    ram_ = static_cast<uint8_t*>(mmap(
+        nullptr, kRamBytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd_, 0));
+    front_end_ = std::make_unique<VhostUser>(socket);
+    target_ = std::make_unique<VirtioTarget>(
+        ram_, /*packed=*/false, kImageBytes, process_->pid(),
+        [this] { front_end_->Kick(); }, [this] { front_end_->Wait(); });
+    front_end_->Start(ram_fd_, ram_, kRamBytes, target_->queue());
+  }
+  ~Daemon() {
+    front_end_.reset();
+    process_.reset();
+    munmap(ram_, kRamBytes);
+    close(ram_fd_);
+  }
+
+  VirtioTarget& target() { return *target_; }
+
+ private:
+  std::unique_ptr<testing::Process> process_;
+  int ram_fd_;
+  uint8_t* ram_;
+  std::unique_ptr<VhostUser> front_end_;
+  std::unique_ptr<VirtioTarget> target_;
+};
+
+// ---- nothing between: the engine in the load's own thread
+
+class InProcess : public LoadTarget {
+ public:
+  InProcess(const std::string& image, bool qcow2)
+      : disk_(open(image.c_str(), O_RDWR | O_CLOEXEC)),
+        memory_(kMaxDepth * kMaxBytes, 'b') {
+    BackendConfig config;
+    config.mutable_image()->set_fd(disk_);
+    config.mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
+    auto backend = block::Open(config, {.workers = 1, .locks_down = false});
+    if (!backend.ok()) {
+      fprintf(stderr, "%s\n", backend.status().ToString().c_str());
+      exit(1);
+    }
+    backend_ = *std::move(backend);
+    for (unsigned i = 0; i < kMaxDepth; ++i) {
+      Slot& slot = slots_[i];
+      slot.self = this;
+      slot.segments = &slot.segment;
+      slot.segment_count = 1;
+      slot.done = [](block::Request* request) {
+        Slot* done = static_cast<Slot*>(request);
+        if (request->status != block::IoStatus::kOk) abort();
+        done->self->done_.push_back(
+            static_cast<unsigned>(done - done->self->slots_));
+      };
+    }
+  }
+  ~InProcess() override {
+    backend_.reset();
+    close(disk_);
+  }
+
+  uint64_t capacity_bytes() const override { return kImageBytes; }
+  void Add(unsigned slot, bool write, uint64_t offset_bytes,
+           uint32_t bytes) override {
+    Slot& request = slots_[slot];
+    request.operation =
+        write ? block::Operation::kWrite : block::Operation::kRead;
+    request.offset_bytes = offset_bytes;
+    request.length_bytes = bytes;
+    request.segment = {&memory_[uint64_t{slot} * kMaxBytes], bytes};
+    added_.push_back(slot);
+  }
+  void Publish() override {
+    for (const unsigned slot : added_) backend_->Submit(&slots_[slot]);
+    added_.clear();
+  }
+  bool Take(unsigned* slot) override {
+    if (done_.empty()) backend_->Poll();
+    if (done_.empty()) return false;
+    *slot = done_.back();
+    done_.pop_back();
+    return true;
+  }
+  void Wait() override { backend_->Poll(); }
+  pid_t server() const override { return getpid(); }
+
+ private:
+  struct Slot : block::Request {
+    iovec segment;
+    InProcess* self;
+  };
+  int disk_;
+  std::vector<char> memory_;
+  std::unique_ptr<block::Backend> backend_;
+  Slot slots_[kMaxDepth];
+  std::vector<unsigned> added_;
+  std::vector<unsigned> done_;
+};
+
+// ---- the comparison
+
+class Bench {
+ public:
+  Bench()
+      : qcow2_(absl::GetFlag(FLAGS_format) == "qcow2"),
+        directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-vblk-",
+                                getpid())),
+        image_(directory_ + "/disk"),
+        comparison_(absl::StrCat("virtio_blk, ", absl::GetFlag(FLAGS_format),
+                                 " on ", absl::GetFlag(FLAGS_dir)),
+                    {kOurs, kBest, kUring, kNative, kInProcess}) {
+    std::filesystem::create_directories(directory_);
+    Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
+    if (qcow2_) {
+      Shell("qemu-img convert -f raw -O qcow2 " + image_ + ".raw " + image_ +
+            " && rm " + image_ + ".raw");
+    } else {
+      std::filesystem::rename(image_ + ".raw", image_);
+    }
+  }
+  ~Bench() { std::filesystem::remove_all(directory_); }
+
+  bool Compare() {
+    for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
+      for (const Load& load : StandardLoads(absl::GetFlag(FLAGS_seconds))) {
+        if (!absl::StrContains(load.name, absl::GetFlag(FLAGS_only))) continue;
+        Round(load);
+      }
+    }
+    const bool met = comparison_.Print();
+    if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
+      const char* user = getenv("BUILD_WORKING_DIRECTORY");
+      comparison_.WriteJson(json[0] != '/' && user != nullptr
+                                ? absl::StrCat(user, "/", json)
+                                : json);
+    }
+    return met;
+  }
+
+  // A service that has just worked, and then has nothing to do.
+  void Idle() {
+    Bulkhead ours(image_, qcow2_);
+    RunLoad(ours.target(), {.name = "", .depth = 32, .seconds = 0.5}, 50);
+    const timespec settle = {0, 200'000'000};
+    nanosleep(&settle, nullptr);
+    const auto before = ours.Statistics();
+    const uint64_t cpu = CpuNanoseconds(ours.target().server());
+    const timespec pause = {10, 0};
+    nanosleep(&pause, nullptr);
+    const uint64_t used = CpuNanoseconds(ours.target().server()) - cpu;
+    auto after = ours.Statistics();
+    printf("idle for 10 s: %.1f us of CPU, %lu sleeps (two of them ours)\n",
+           static_cast<double>(used) / 1e3,
+           after["sleeps"] - before.at("sleeps"));
+  }
+
+ private:
+  double Measure(LoadTarget& target, const Load& load, const char* who) {
+    RunLoad(target,
+            {.name = load.name,
+             .write = load.write,
+             .random = load.random,
+             .bytes = load.bytes,
+             .depth = load.depth,
+             .seconds = 0.1},
+            absl::GetFlag(FLAGS_client_spin_us));
+    const LoadResult result =
+        RunLoad(target, load, absl::GetFlag(FLAGS_client_spin_us));
+    const bool large = load.bytes > 4096;
+    const double value = large ? result.mib_per_second : result.iops;
+    comparison_.Add(load.name, who, value);
+    if (!large) comparison_.Add(load.name + " p50", who, result.p50_us);
+    comparison_.Add(load.name + " CPU", who, result.server_cpu_us);
+    fprintf(stderr,
+            "%-28s %-14s %9.0f  p50 %.1f p99 %.1f us, CPU %.1f + %.1f\n",
+            load.name.c_str(), who, value, result.p50_us, result.p99_us,
+            result.server_cpu_us, result.client_cpu_us);
+    last_ = result;
+    return value;
+  }
+
+  void Declare(const Load& load) {
+    const bool large = load.bytes > 4096;
+    const double aim = large ? 1.0 : load.depth == 1 ? 2.0 : 1.3;
+    comparison_.Figure(load.name, large ? "MiB/s" : "IOPS", true, aim);
+    if (!large) comparison_.Figure(load.name + " p50", "us", false);
+    comparison_.Figure(load.name + " CPU", "us of the server per request",
+                       false, 1.0);
+    comparison_.Figure(load.name + " system calls", "per request", false);
+  }
+
+  void Round(const Load& load) {
+    Declare(load);
+    {
+      Bulkhead ours(image_, qcow2_);
+      const auto before = ours.Statistics();
+      Measure(ours.target(), load, kOurs);
+      CountCalls(load, before, ours.Statistics());
+    }
+    if (!absl::GetFlag(FLAGS_peers)) return;
+    double best = 0;
+    LoadResult best_result;
+    for (const bool native : {false, true}) {
+      Daemon daemon(image_, qcow2_, native, directory_);
+      const double value =
+          Measure(daemon.target(), load, native ? kNative : kUring);
+      if (value > best) {
+        best = value;
+        best_result = last_;
+      }
+    }
+    comparison_.Add(load.name, kBest, best);
+    comparison_.Add(load.name + " p50", kBest, best_result.p50_us);
+    comparison_.Add(load.name + " CPU", kBest, best_result.server_cpu_us);
+    InProcess engine(image_, qcow2_);
+    Measure(engine, load, kInProcess);
+  }
+
+  // By the service's own counters; the image's reads and writes are one each on
+  // a raw image.
+  void CountCalls(const Load& load, std::map<std::string, uint64_t> before,
+                  std::map<std::string, uint64_t> after) {
+    const auto grown = [&](const char* name) {
+      return static_cast<double>(after[name] - before[name]);
+    };
+    const double requests =
+        grown("block_read_requests") + grown("block_write_requests");
+    const double calls =
+        requests + grown("receives") + grown("polls") + grown("interrupts");
+    if (requests > 0) {
+      comparison_.Add(load.name + " system calls", kOurs, calls / requests);
+    }
+  }
+
+  const bool qcow2_;
+  const std::string directory_;
+  const std::string image_;
+  Comparison comparison_;
+  LoadResult last_;
+};
+
+}  // namespace
+}  // namespace bulkhead::bench
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  bulkhead::bench::Bench bench;
+  if (absl::GetFlag(FLAGS_idle)) {
+    bench.Idle();
+    return 0;
+  }
+  return bench.Compare() ? 0 : 3;
+}
