@@ -46,6 +46,19 @@ _HEADERS = {
 # two shared copies of the same runtime, so both are taken from the archives.
 _ARCHIVE_ONLY = ["protobuf", "protobuf-lite"]
 
+# What libqcow calls in place of these is services/block/qcow2/gate.cc: memory
+# that is bounded and taken before the lock-down, and an inflate that tells how
+# much it wrote.
+_QCOW_GATED = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "inflateInit2_",
+    "inflate",
+    "inflateEnd",
+]
+
 def _missing(packages):
     fail("\n\nmissing system packages; run ./bazelw, or:\n  sudo apt-get install " +
          " ".join(packages) + "\n")
@@ -70,6 +83,21 @@ def _query(ctx, pkg_config, module):
             linkopts.append(flag)
     return struct(defines = defines, linkopts = linkopts)
 
+def _gated_qcow(ctx, pkg_config):
+    """A copy of libqcow.a whose calls in _QCOW_GATED go to bulkhead_qcow_*."""
+    libdir = ctx.execute([pkg_config, "--variable=libdir", "libqcow"])
+    objcopy = ctx.which("objcopy")
+    if not objcopy:
+        _missing(["binutils"])
+    arguments = [objcopy]
+    for symbol in _QCOW_GATED:
+        arguments += ["--redefine-sym", "%s=bulkhead_qcow_%s" % (symbol, symbol)]
+    archive = libdir.stdout.strip() + "/libqcow.a"
+    result = ctx.execute(arguments + [archive, "libgated_qcow.a"])
+    if result.return_code != 0:
+        fail("objcopy of %s: %s" % (archive, result.stderr))
+    return "cc_import(name = \"gated_qcow\", static_library = \"libgated_qcow.a\")"
+
 def _system_libs_impl(ctx):
     pkg_config = ctx.which("pkg-config")
     if not pkg_config:
@@ -83,6 +111,8 @@ def _system_libs_impl(ctx):
             if package not in missing:
                 missing.append(package)
             continue
+        if name == "qcow":
+            build.append(_gated_qcow(ctx, pkg_config))
         build.append("cc_library(name = %r, defines = %r, linkopts = %r)" %
                      (name, flags.defines, flags.linkopts))
     for name, (header, package) in _HEADERS.items():

@@ -18,6 +18,8 @@ constexpr uint64_t kMinRam = uint64_t{16} << 20;
 constexpr uint64_t kMaxRam = uint64_t{1} << 40;
 constexpr uint32_t kMaxVcpus = 64;
 constexpr int kMaxDevices = 16;
+constexpr uint64_t kMinCache = 512 << 10;  // of what a disk remembers
+constexpr uint64_t kMaxCache = uint64_t{128} << 20;
 constexpr size_t kMaxPath = 4095;
 constexpr size_t kMaxCmdline = 2047;  // of Linux on x86
 // 0 and 1 are the board's; what is given out starts where people expect it.
@@ -269,9 +271,26 @@ class Checker {
       CheckImageName(absl::StrCat(path, ".backing[", i, "].image"),
                      disk.backing(i).image());
     }
-    if (disk.format() == Disk::RAW && disk.backing_size() > 0) {
-      Error(path + ".backing", "BH-C103", "a raw image has no parent",
-            "leave backing out, or format: QCOW2");
+    for (const std::string& size :
+         {disk.cache().tables(), disk.cache().decoded()}) {
+      uint64_t bytes = 0;
+      if (size.empty() || (ParseSize(size, &bytes) && bytes >= kMinCache &&
+                           bytes <= kMaxCache)) {
+        continue;
+      }
+      Error(path + ".cache", "BH-C103", "\"" + size + "\" is not possible",
+            "\"512KiB\" to \"128MiB\"");
+    }
+    const bool encrypted = !disk.key_file().empty();
+    if (encrypted && disk.access() != Disk::READ_ONLY) {
+      Error(path + ".key_file", "BH-C103",
+            "images with legacy AES encryption are read-only",
+            "access: READ_ONLY, or qemu-img convert to one without");
+    }
+    if (disk.format() == Disk::RAW && (disk.backing_size() > 0 || encrypted)) {
+      Error(path + (encrypted ? ".key_file" : ".backing"), "BH-C103",
+            encrypted ? "a raw image has no key" : "a raw image has no parent",
+            "leave it out, or format: QCOW2");
     }
     if (disk.block_size() != 0 && disk.block_size() != 512 &&
         disk.block_size() != 4096) {

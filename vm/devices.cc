@@ -27,11 +27,24 @@ void AddBackend(const Disk& disk, bool cdrom, const std::string& field,
   throttle->set_bytes_per_second(Bytes(disk.limits().bandwidth()));
   throttle->set_burst_bytes(Bytes(disk.limits().burst()));
 
-  const auto add = [&](ImageFile* file, ImageUse use) {
-    file->set_fd(kFirstBackendFd + static_cast<int>(images->size()));
+  backend->mutable_cache()->set_table_bytes(Bytes(disk.cache().tables()));
+  backend->mutable_cache()->set_decoded_bytes(Bytes(disk.cache().decoded()));
+
+  const auto next_fd = [images] {
+    return kFirstBackendFd + static_cast<int>(images->size());
+  };
+  const auto add = [&](ImageFile* file, ImageUse use,
+                       const std::string& key_file) {
+    file->set_fd(next_fd());
     file->set_name(use.path);
     use.cdrom = cdrom;
     use.backend = backend_index;
+    images->push_back(use);
+    if (key_file.empty()) return;
+    file->set_key_fd(next_fd());
+    use.path = key_file;
+    use.read_only = true;
+    use.is_key = true;
     images->push_back(std::move(use));
   };
   add(backend->mutable_image(),
@@ -41,13 +54,15 @@ void AddBackend(const Disk& disk, bool cdrom, const std::string& field,
        .read_only = backend->read_only(),
        .block_size = cdrom                    ? kCdromBlockBytes
                      : disk.block_size() != 0 ? disk.block_size()
-                                              : 512});
+                                              : 512},
+      disk.key_file());
   for (int i = 0; i < disk.backing_size(); ++i) {
     add(backend->add_backing(),
         {.field = absl::StrCat(field, ".backing[", i, "]"),
          .path = disk.backing(i).image(),
          .format = disk.backing(i).format(),
-         .parent = i});
+         .parent = i},
+        disk.backing(i).key_file());
   }
 }
 

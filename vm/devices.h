@@ -26,7 +26,8 @@ struct ImageUse {
   bool cdrom = false;
   uint32_t block_size = 512;
   int backend = 0;
-  int parent = -1;  // index in BackendConfig.backing; -1: the active image
+  int parent = -1;      // index in BackendConfig.backing; -1: the active image
+  bool is_key = false;  // not the image but the file with its password
 
   ImageFile* In(ServiceConfig* config) const;
 };

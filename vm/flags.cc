@@ -224,8 +224,8 @@ absl::Status AddDevice(const PartText& part, Description* description) {
 }
 
 constexpr char kDiskOptions[] =
-    "options: file=F, format=auto|raw|qcow2, readonly=on|off, backing=F, "
-    "serial=S, block_size=512|4096";
+    "options: file=F, format=auto|raw|qcow2|qcow, readonly=on|off, backing=F, "
+    "serial=S, block_size=512|4096, key_file=F";
 
 bool SetDiskOption(const std::string& key, const std::string& value,
                    const std::string& directory, Disk* disk) {
@@ -239,6 +239,8 @@ bool SetDiskOption(const std::string& key, const std::string& value,
     disk->set_access(value == "on" ? Disk::READ_ONLY : Disk::READ_WRITE);
   } else if (key == "backing") {
     disk->add_backing()->set_image(MakeAbsolute(directory, value));
+  } else if (key == "key_file") {
+    disk->set_key_file(MakeAbsolute(directory, value));
   } else if (key == "serial") {
     disk->set_serial(value);
   } else if (key == "block_size" && absl::SimpleAtoi(value, &number)) {

@@ -15,13 +15,18 @@
 namespace bulkhead::vm {
 namespace {
 
-constexpr uint64_t kSmallestQcow2 = 72;  // bytes of a version 2 header
+constexpr uint64_t kSmallestQcow2 = 48;  // bytes of a version 1 header
+constexpr uint64_t kLargestKeyFile = 17;
+
+std::string FieldOf(const ImageUse& use) {
+  return use.field + (use.is_key ? ".key_file" : ".image");
+}
 
 absl::Status OpenError(const Description& description, const ImageUse& use,
                        int error) {
   const bool permission = error == EACCES || error == EPERM || error == EROFS;
   return description.ErrorAt(
-      use.field + ".image", permission ? kExitPermission : kExitBadConfig,
+      FieldOf(use), permission ? kExitPermission : kExitBadConfig,
       permission ? "BH-C110" : "BH-C104",
       absl::StrCat(use.path, ": ", ErrnoText(error)),
       permission && !use.read_only
@@ -43,36 +48,42 @@ absl::StatusOr<uint64_t> SizeOf(const Description& description,
     return bytes;
   }
   return description.ErrorAt(
-      use.field + ".image", kExitBadConfig, "BH-C106",
+      FieldOf(use), kExitBadConfig, "BH-C106",
       absl::StrCat(use.path, " is a ",
                    S_ISDIR(status.st_mode) ? "directory" : "special file",
-                   ", not an image"),
-      "name an image file or a block device");
+                   use.is_key ? ", not a key file" : ", not an image"),
+      use.is_key ? "name a file" : "name an image file or a block device");
 }
 
-bool HasQcow2Magic(int fd) {
+// By the magic and the version behind it; RAW: none of them.
+ImageFormat FormatOfMagic(int fd) {
   constexpr unsigned char kMagic[] = {'Q', 'F', 'I', 0xfb, 0, 0, 0};
   unsigned char head[8];
-  if (pread(fd, head, sizeof(head), 0) != sizeof(head)) return false;
-  return std::memcmp(head, kMagic, sizeof(kMagic)) == 0 &&
-         (head[7] == 2 || head[7] == 3);
+  if (pread(fd, head, sizeof(head), 0) != sizeof(head) ||
+      std::memcmp(head, kMagic, sizeof(kMagic)) != 0) {
+    return RAW;
+  }
+  return head[7] == 1 ? QCOW : head[7] == 2 || head[7] == 3 ? QCOW2 : RAW;
 }
 
 absl::StatusOr<ImageFormat> FormatOf(const Description& description,
                                      const ImageUse& use, int fd,
                                      uint64_t size) {
-  const bool qcow2 = HasQcow2Magic(fd);
-  if (use.format == Disk::QCOW2 && !qcow2) {
+  const ImageFormat found = FormatOfMagic(fd);
+  const ImageFormat wanted = use.format == Disk::QCOW ? QCOW : QCOW2;
+  if ((use.format == Disk::QCOW2 || use.format == Disk::QCOW) &&
+      found != wanted) {
+    const char* name = wanted == QCOW ? "qcow (version 1)" : "qcow2";
     return description.ErrorAt(
         use.field + ".image", kExitBadConfig,
         size < kSmallestQcow2 ? "BH-C107" : "BH-C106",
         size < kSmallestQcow2
-            ? absl::StrCat(use.path, " is too small for a qcow2 image: ", size,
-                           " bytes")
-            : absl::StrCat(use.path, " is not a qcow2 image"),
+            ? absl::StrCat(use.path, " is too small for a ", name,
+                           " image: ", size, " bytes")
+            : absl::StrCat(use.path, " is not a ", name, " image"),
         "name another file, or its format; qemu-img info FILE tells it");
   }
-  if (qcow2 && use.format != Disk::RAW) return QCOW2;
+  if (found != RAW && use.format != Disk::RAW) return found;
   if (use.format == Disk::AUTO && !use.cdrom) {
     return description.ErrorAt(
         use.field + ".format", kExitBadConfig, "BH-C108",
@@ -107,13 +118,23 @@ absl::StatusOr<OpenedImage> OpenImage(const Description& description,
   if (!image.fd.valid()) {
     if (errno == EISDIR) errno = 0;
     if (errno != 0) return OpenError(description, use, errno);
-    return description.ErrorAt(use.field + ".image", kExitBadConfig, "BH-C106",
+    return description.ErrorAt(FieldOf(use), kExitBadConfig, "BH-C106",
                                use.path + " is a directory, not an image",
                                "name an image file or a block device");
   }
   const absl::StatusOr<uint64_t> size =
       SizeOf(description, use, image.fd.get());
   if (!size.ok()) return size.status();
+  if (use.is_key) {
+    // A password is read once, whole; it is nobody's to lock.
+    if (*size == 0 || *size > kLargestKeyFile) {
+      return description.ErrorAt(
+          FieldOf(use), kExitBadConfig, "BH-C107",
+          absl::StrCat(use.path, " has ", *size, " bytes"),
+          "a password of 1 to 16 bytes, and perhaps a newline");
+    }
+    return image;
+  }
   const absl::StatusOr<ImageFormat> format =
       FormatOf(description, use, image.fd.get(), *size);
   if (!format.ok()) return format.status();

@@ -2,7 +2,7 @@
 // other VMs see that they are in use.
 //
 // TRUST    An image's bytes are hostile. Eight of them are looked at here, and
-//          only when the description leaves the format open: the magic and the
+//          only to tell the format: the magic and the
 //          version of a qcow2 header, compared with constants.
 // ERRORS   UserError at the image's field: missing, not permitted, not a file,
 //          too small, in use, format unknown.

@@ -264,6 +264,7 @@ std::string NameOf(const Resource& resource, const Plan& plan) {
       return "state memfd, sealed";
     case Kind::kImage: {
       const ImageUse& image = device->images[resource.index];
+      if (image.is_key) return absl::StrCat("key ", Escape(image.path));
       return absl::StrCat("image ", Escape(image.path),
                           image.read_only ? ", read-only" : ", read-write",
                           image.parent >= 0 ? " (parent)" : "");

@@ -83,7 +83,9 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
         errors = Join(std::move(errors), image.status());
         continue;
       }
-      device.images[i].In(&device.config)->set_format(image->format);
+      if (!device.images[i].is_key) {
+        device.images[i].In(&device.config)->set_format(image->format);
+      }
       fds_[{Kind::kImage, static_cast<int>(d), static_cast<int>(i)}] =
           std::move(image->fd);
     }

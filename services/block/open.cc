@@ -20,6 +20,8 @@ namespace {
 
 // More would only queue in the kernel.
 constexpr unsigned kMaxWorkers = 16;
+// Of a cache that the VM description sizes; address space is limited.
+constexpr uint64_t kMaxCacheBytes = 128 << 20;
 
 absl::Status About(const ImageFile& image, const absl::Status& status) {
   if (status.ok()) return status;
@@ -63,15 +65,29 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
   return backend;
 }
 
+absl::StatusOr<std::string> ReadKey(const ImageFile& image) {
+  if (image.key_fd() == 0) return std::string();
+  auto file = MakePosixFile(image.key_fd());
+  if (!file.ok()) return file.status();
+  return qcow2::ReadAesKey(**file);
+}
+
+bool IsQcow(const ImageFile& image) {
+  return image.format() == QCOW2 || image.format() == QCOW;
+}
+
 absl::Status AddToChain(const ImageFile& image, bool writable,
                         std::vector<qcow2::ChainFile>* chain) {
-  if (image.format() != RAW && image.format() != QCOW2) {
+  if (image.format() != RAW && !IsQcow(image)) {
     return About(image, absl::UnimplementedError(absl::StrCat(
                             "unknown image format ", image.format())));
   }
   auto file = OpenFile(image, writable);
   if (!file.ok()) return About(image, file.status());
-  chain->push_back({*std::move(file), image.format() == QCOW2, image.name()});
+  auto key = ReadKey(image);
+  if (!key.ok()) return About(image, key.status());
+  chain->push_back(
+      {*std::move(file), IsQcow(image), image.name(), *std::move(key)});
   return absl::OkStatus();
 }
 
@@ -84,9 +100,18 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
     if (status.ok()) status = AddToChain(parent, /*writable=*/false, &chain);
   }
   if (!status.ok()) return status;
-  return qcow2::OpenChain(std::move(chain), std::move(pool),
-                          {.engine = {.read_only = config.read_only(),
-                                      .ignore_flush = config.ignore_flush()}});
+  qcow2::ChainOptions options;
+  options.engine.read_only = config.read_only();
+  options.engine.ignore_flush = config.ignore_flush();
+  if (config.cache().table_bytes() > 0) {
+    options.l2_cache_bytes =
+        std::min(config.cache().table_bytes(), kMaxCacheBytes);
+  }
+  if (config.cache().decoded_bytes() > 0) {
+    options.engine.decoded_cache_bytes =
+        std::min(config.cache().decoded_bytes(), kMaxCacheBytes);
+  }
+  return qcow2::OpenChain(std::move(chain), std::move(pool), options);
 }
 
 }  // namespace
@@ -98,9 +123,8 @@ absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
       WorkerPool::Create(std::min(options.workers, kMaxWorkers), at_end);
   if (!pool.ok()) return pool.status();
   WorkerPool* const wakes = pool->get();
-  auto backend = config.image().format() == QCOW2
-                     ? OpenQcow2(config, *std::move(pool))
-                     : OpenRaw(config, *std::move(pool));
+  auto backend = IsQcow(config.image()) ? OpenQcow2(config, *std::move(pool))
+                                        : OpenRaw(config, *std::move(pool));
   if (!backend.ok()) return backend.status();
   const ThrottleConfig& throttle = config.throttle();
   return Metered::Create(*std::move(backend), wakes,

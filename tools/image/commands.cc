@@ -34,7 +34,8 @@ constexpr uint64_t kSector = 512;
 std::vector<ChainFile> ChainOf(std::vector<NamedFile> files) {
   std::vector<ChainFile> chain;
   for (NamedFile& file : files) {
-    chain.push_back({std::move(file.file), file.is_qcow2, file.name});
+    chain.push_back({std::move(file.file), file.is_qcow2, file.name,
+                     std::move(file.aes_key)});
   }
   return chain;
 }
@@ -125,31 +126,51 @@ absl::Status Clip(const Request& request, uint64_t capacity, uint64_t* end) {
 
 // ---- Verbs
 
+void ReportHeader(const block::qcow2::Header& header, Report* report) {
+  static constexpr const char* kEncryptions[] = {"none", "legacy AES", "LUKS"};
+  report->Number("version", header.version);
+  report->Number("disk_bytes", header.size_bytes);
+  report->Number("cluster_bytes", header.cluster_bytes());
+  report->Number("subcluster_bytes", header.subcluster_bytes());
+  report->Number("refcount_bits", header.version == 1
+                                      ? 0
+                                      : uint64_t{1} << header.refcount_order);
+  report->Text("compression", header.compression == 0   ? "zlib"
+                              : header.compression == 1 ? "zstd"
+                                                        : "unknown");
+  report->Text("encryption", header.crypt_method <= 2
+                                 ? kEncryptions[header.crypt_method]
+                                 : "unknown");
+  report->List("features", header.features);
+  report->Flag("extended_l2", header.extended_l2());
+  report->Flag("dirty", header.dirty());
+  report->Flag("corrupt", header.corrupt());
+  report->Flag("lazy_refcounts", (header.compatible & 1) != 0);
+  report->Number("snapshots", header.snapshots);
+  report->Number("bitmaps", header.bitmaps);
+  report->Text("backing_file", header.backing_name);
+  report->Text("backing_format", header.backing_format);
+  // Whether a VM can have it as a disk, and why not.
+  const absl::Status supported = block::qcow2::CheckFeatures(header);
+  report->Flag("supported", supported.ok());
+  report->Flag("writable", supported.ok() && header.version > 1 &&
+                               !header.encrypted() && !header.corrupt());
+  report->Text("unsupported", std::string(supported.message()));
+}
+
 absl::StatusOr<int> Info(Request request) {
   NamedFile& first = request.image[0];
   Report report(request.json);
   const int64_t file_bytes = first.file->Size();
   report.Text("image", first.name);
-  report.Text("format", first.is_qcow2 ? "qcow2" : "raw");
+  report.Text("format", first.is_qcow2 ? "qcow" : "raw");
   report.Number("file_bytes", static_cast<uint64_t>(file_bytes));
   if (!first.is_qcow2) {
     report.Number("disk_bytes", static_cast<uint64_t>(file_bytes));
   } else {
-    auto header = block::qcow2::ReadHeader(*first.file);
+    auto header = block::qcow2::DescribeHeader(*first.file);
     if (!header.ok()) return header.status();
-    report.Number("disk_bytes", header->size_bytes);
-    report.Number("version", header->version);
-    report.Number("cluster_bytes", header->cluster_bytes());
-    report.Number("refcount_bits", uint64_t{1} << header->refcount_order);
-    report.Text("compression", header->compression == 0 ? "zlib" : "zstd");
-    report.Flag("extended_l2", header->extended_l2());
-    report.Flag("dirty", header->dirty());
-    report.Flag("corrupt", header->corrupt());
-    report.Flag("lazy_refcounts", (header->compatible & 1) != 0);
-    report.Number("snapshots", header->snapshots);
-    report.Number("bitmaps", header->bitmaps);
-    report.Text("backing_file", header->backing_name);
-    report.Text("backing_format", header->backing_format);
+    ReportHeader(*header, &report);
   }
   if (absl::Status s = Print(report.Finish()); !s.ok()) return s;
   return 0;
@@ -161,6 +182,8 @@ const char* NameOf(Extent::Kind kind) {
       return "data";
     case Extent::Kind::kCompressed:
       return "compressed";
+    case Extent::Kind::kEncrypted:
+      return "encrypted";
     case Extent::Kind::kInvalid:
       return "corrupt";
     default:
@@ -200,7 +223,8 @@ absl::StatusOr<int> MapDisk(Request request) {
     if (place->layer < names.size()) {
       report.Number("depth", place->layer);
       if (place->extent.kind == Extent::Kind::kData ||
-          place->extent.kind == Extent::Kind::kCompressed) {
+          place->extent.kind == Extent::Kind::kCompressed ||
+          place->extent.kind == Extent::Kind::kEncrypted) {
         report.Number("file_offset", place->extent.host_offset);
       }
     }
@@ -223,7 +247,8 @@ absl::StatusOr<int> CheckImage(Request request) {
   if (!request.image[0].is_qcow2) {
     return absl::InvalidArgumentError("a raw image has nothing to check");
   }
-  auto check = block::qcow2::Check(*request.image[0].file);
+  auto check =
+      block::qcow2::Check(*request.image[0].file, block::qcow2::kToolBudget);
   if (!check.ok()) return check.status();
   Report report(request.json);
   report.Number("corruptions", check->corruptions);
@@ -251,6 +276,17 @@ absl::StatusOr<int> ReadDisk(Backend& disk, const Request& request) {
     if (absl::Status s = Print(data.substr(0, n)); !s.ok()) return s;
     at += n;
   }
+  return 0;
+}
+
+// What has been changed, for programs; people see that it went well.
+absl::StatusOr<int> ReportRange(const Request& request, uint64_t offset,
+                                uint64_t length) {
+  if (!request.json) return 0;
+  Report report(/*json=*/true);
+  report.Number("offset", offset);
+  report.Number("length", length);
+  if (absl::Status s = Print(report.Finish()); !s.ok()) return s;
   return 0;
 }
 
@@ -285,7 +321,7 @@ absl::StatusOr<int> WriteDisk(Backend& disk, const Request& request) {
     if (bytes < kPiece) break;
   }
   if (absl::Status s = Do(disk, Operation::kFlush, 0, 0); !s.ok()) return s;
-  return 0;
+  return ReportRange(request, request.offset, at - request.offset);
 }
 
 absl::StatusOr<int> Clear(Backend& disk, const Request& request) {
@@ -300,7 +336,7 @@ absl::StatusOr<int> Clear(Backend& disk, const Request& request) {
       Do(disk, operation, request.offset, end - request.offset);
   if (status.ok()) status = Do(disk, Operation::kFlush, 0, 0);
   if (!status.ok()) return status;
-  return 0;
+  return ReportRange(request, request.offset, end - request.offset);
 }
 
 // ---- bench

@@ -19,8 +19,9 @@ namespace bulkhead::image_tool {
 
 struct NamedFile {
   std::unique_ptr<block::FileIo> file;
-  bool is_qcow2 = true;
+  bool is_qcow2 = true;  // of any version
   std::string name;
+  std::string aes_key;
 };
 
 struct Request {

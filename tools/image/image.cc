@@ -37,9 +37,13 @@
 #include "vm/runfiles.h"
 
 ABSL_FLAG(std::string, format, "",
-          "of the image: qcow2 or raw; by its name's end when not given");
+          "of the image: qcow2 (any version) or raw; by its name's end when "
+          "not given");
 ABSL_FLAG(std::vector<std::string>, backing, {},
           "its parents, nearest first: FILE or FILE:raw, with commas between");
+ABSL_FLAG(std::string, key_file, "",
+          "holds the password of an image with legacy AES encryption");
+ABSL_FLAG(std::string, other_key_file, "", "compare: of the second image");
 ABSL_FLAG(std::string, other_format, "", "compare: of the second image");
 ABSL_FLAG(std::vector<std::string>, other_backing, {},
           "compare: parents of the second image");
@@ -131,12 +135,20 @@ class Tool {
   std::string OpenAll(const std::vector<std::string>& words) {
     std::string problem = OpenOne(words[1], absl::GetFlag(FLAGS_format),
                                   writes_, message_.add_image());
+    if (problem.empty()) {
+      problem =
+          OpenKey(absl::GetFlag(FLAGS_key_file), message_.mutable_image(0));
+    }
     for (const std::string& parent : absl::GetFlag(FLAGS_backing)) {
       if (problem.empty()) problem = OpenParent(parent, message_.add_image());
     }
     if (message_.verb() != "compare" || !problem.empty()) return problem;
     problem = OpenOne(words[2], absl::GetFlag(FLAGS_other_format),
                       /*writable=*/false, message_.add_other());
+    if (problem.empty()) {
+      problem = OpenKey(absl::GetFlag(FLAGS_other_key_file),
+                        message_.mutable_other(0));
+    }
     for (const std::string& parent : absl::GetFlag(FLAGS_other_backing)) {
       if (problem.empty()) problem = OpenParent(parent, message_.add_other());
     }
@@ -162,13 +174,23 @@ class Tool {
         format == "raw" ||
         (format.empty() && (path.ends_with(".raw") || path.ends_with(".img") ||
                             path.ends_with(".iso")));
-    if (!format.empty() && format != "raw" && format != "qcow2") {
+    if (!format.empty() && format != "raw" && format != "qcow2" &&
+        format != "qcow") {
       return absl::StrCat("unknown format ", format);
     }
     file->set_fd(kFirstImageFd + static_cast<int>(fds_.size()));
     file->set_format(raw ? RAW : QCOW2);
     file->set_name(path);
     fds_.push_back({fd, file->fd()});
+    return "";
+  }
+
+  std::string OpenKey(const std::string& path, ImageFile* file) {
+    if (path.empty()) return "";
+    const int fd = open(FromUser(path).c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return absl::StrCat(path, ": ", strerror(errno));
+    file->set_key_fd(kFirstImageFd + static_cast<int>(fds_.size()));
+    fds_.push_back({fd, file->key_fd()});
     return "";
   }
 

@@ -93,8 +93,58 @@ TEST_F(ImageToolTest, InfoTellsTheHeaderAndEscapesWhatTheImageSays) {
   ASSERT_EQ(status_, 0);
   const std::string info = Tool("info --json " + image);
   EXPECT_NE(info.find("\"disk_bytes\": 4194304"), std::string::npos) << info;
+  EXPECT_NE(info.find("\"supported\": true, \"writable\": true"),
+            std::string::npos)
+      << info;
   EXPECT_NE(info.find("\"backing_file\": \"x\\u001b[2Jy\""), std::string::npos)
       << info;
+}
+
+// What cannot be a VM's disk can be looked at.
+TEST_F(ImageToolTest, InfoNamesTheFeaturesOfImagesThatAreNotSupported) {
+  Shell("qemu-img create -q -f qcow2 -o data_file=" + At("data.raw") +
+        ",extended_l2=on " + At("external.qcow2") + " 4M");
+  ASSERT_EQ(status_, 0);
+  const std::string info = Tool("info --json " + At("external.qcow2"));
+  EXPECT_EQ(status_, 0);
+  EXPECT_NE(info.find("\"features\": [\"external data file\", \"extended L2 "
+                      "entries\"]"),
+            std::string::npos)
+      << info;
+  EXPECT_NE(info.find("\"supported\": false, \"writable\": false, "
+                      "\"unsupported\": \"unsupported qcow2 feature: external "
+                      "data file\""),
+            std::string::npos)
+      << info;
+  EXPECT_EQ(Tool("read --json " + At("external.qcow2")),
+            "{\"error\": \"" + At("external.qcow2") +
+                ": unsupported qcow2 feature: external data file\"}\n");
+  EXPECT_EQ(status_, 2);
+}
+
+TEST_F(ImageToolTest, OldImagesAreReadWithTheirKey) {
+  Shell("printf secret > " + At("key"));
+  const std::string secret = "--object secret,id=s,data=secret ";
+  for (const std::string driver : {"qcow", "qcow2"}) {
+    const std::string image = At("old." + driver);
+    const std::string options = "--image-opts driver=" + driver +
+                                ",encrypt.key-secret=s,file.filename=" + image;
+    Shell("qemu-img create -q -f " + driver + " " + secret +
+          "-o encrypt.format=aes,encrypt.key-secret=s " + image +
+          " 1M && qemu-io " + secret + options + " -c 'write -P 7 64k 64k'");
+    ASSERT_EQ(status_, 0);
+    EXPECT_NE(Tool("info " + image).find("encryption: legacy AES"),
+              std::string::npos);
+    EXPECT_EQ(Shell("tools/image/image read " + image +
+                    " 65536 65536 --key_file=" + At("key") +
+                    " | tr -d '\\7' | wc -c"),
+              "0\n");
+    EXPECT_NE(Tool("map " + image + " --key_file=" + At("key"))
+                  .find("kind: encrypted"),
+              std::string::npos);
+    EXPECT_NE(Tool("read " + image).find("gives no key file"),
+              std::string::npos);
+  }
 }
 
 TEST_F(ImageToolTest, ParentThatAnImageNamesIsNotOpenedUnlessItIsGiven) {

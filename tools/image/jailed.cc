@@ -12,7 +12,9 @@
 #include "policy/image.h"
 #include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
+#include "services/block/qcow2/chain.h"
 #include "tools/image/commands.h"
+#include "tools/image/report.h"
 #include "tools/image/request.pb.h"
 #include "tools/image/stream.h"
 
@@ -25,6 +27,12 @@ constexpr unsigned kMaxWorkers = 8;
 // Address space; only what is used is memory.
 constexpr size_t kHeapBytes = size_t{1} << 30;
 
+absl::StatusOr<std::string> ReadKey(const ImageFile& file) {
+  auto opened = block::MakePosixFile(file.key_fd());
+  if (!opened.ok()) return opened.status();
+  return block::qcow2::ReadAesKey(**opened);
+}
+
 absl::Status TakeFiles(
     const google::protobuf::RepeatedPtrField<ImageFile>& files,
     std::vector<NamedFile>* to) {
@@ -34,7 +42,14 @@ absl::Status TakeFiles(
       return absl::InvalidArgumentError(
           absl::StrCat(file.name(), ": ", opened.status().message()));
     }
-    to->push_back({*std::move(opened), file.format() == QCOW2, file.name()});
+    std::string key;
+    if (file.key_fd() != 0) {
+      auto read = ReadKey(file);
+      if (!read.ok()) return read.status();
+      key = *std::move(read);
+    }
+    to->push_back({*std::move(opened), file.format() == QCOW2, file.name(),
+                   std::move(key)});
   }
   return absl::OkStatus();
 }
@@ -69,6 +84,7 @@ int Main(const char* argument) {
   sandbox::ConfigureHeap();
   auto request = SetUp(argument);
   absl::Status status = request.status();
+  const bool json = status.ok() && request->json;
   if (status.ok() && !sandbox::ReserveHeap(kHeapBytes)) {
     status = absl::ResourceExhaustedError("no room for the heap");
   }
@@ -78,7 +94,10 @@ int Main(const char* argument) {
     if (result.ok()) return *result;
     status = result.status();
   }
-  WriteAll(kMessages, absl::StrCat(std::string(status.message()), "\n"));
+  Report report(json);
+  report.Text("error", std::string(status.message()));
+  WriteAll(kMessages, json ? report.Finish()
+                           : absl::StrCat(std::string(status.message()), "\n"));
   return kFailed;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -45,6 +46,15 @@ class Report {
   void Text(const std::string& name, const std::string& value) {
     const std::string escaped = Escaped(value);
     Add(name, json_ ? absl::StrCat("\"", escaped, "\"") : escaped);
+  }
+
+  void List(const std::string& name, const std::vector<std::string>& values) {
+    std::string text;
+    for (const std::string& value : values) {
+      absl::StrAppend(&text, text.empty() ? "" : ", ", json_ ? "\"" : "",
+                      Escaped(value), json_ ? "\"" : "");
+    }
+    Add(name, json_ ? absl::StrCat("[", text, "]") : text);
   }
 
   std::string Finish() const {

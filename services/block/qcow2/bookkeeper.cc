@@ -27,7 +27,7 @@ int Bookkeeper::SyncAndPublish(const BookkeeperOrder& order) {
   for (size_t i = 0; i < order.publications; ++i) {
     const Publication& publication = order.publish[i];
     if (const int error =
-            WriteBytes(*file_, &publication.entry, sizeof(publication.entry),
+            WriteBytes(*file_, &publication.entry, publication.entry_bytes,
                        publication.file_offset);
         error != 0) {
       return error;

@@ -38,8 +38,12 @@ struct L2Slice;
 struct Publication {
   uint64_t file_offset = 0;
   Be64 entry;
+  Be64 bitmap;  // extended entries: in the file it follows `entry`
+  uint32_t entry_bytes = sizeof(entry);
   L2Slice* slice = nullptr;  // pinned until published
 };
+static_assert(offsetof(Publication, bitmap) ==
+              offsetof(Publication, entry) + sizeof(Be64));
 
 // Clusters of which one reference is gone.
 struct Release {

@@ -48,7 +48,9 @@ absl::Status CheckParent(const Header& header, const ChainFile* parent) {
         ", and the VM description names ", Quoted(parent->name)));
   }
   const std::string& format = header.backing_format;
-  if (!format.empty() && format != (parent->is_qcow2 ? "qcow2" : "raw")) {
+  const bool fits = parent->is_qcow2 ? format == "qcow2" || format == "qcow"
+                                     : format == "raw";
+  if (!format.empty() && !fits) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the image says that its backing file is ", Quoted(format),
         ", and the VM description says ", parent->is_qcow2 ? "qcow2" : "raw"));
@@ -74,7 +76,8 @@ absl::StatusOr<Layer> OpenLayer(ChainFile* file, const ChainFile* parent,
         (layer.raw_file_bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
     return layer;
   }
-  auto image = Image::Open(std::move(file->file), l2_cache_bytes);
+  auto image =
+      Image::Open(std::move(file->file), l2_cache_bytes, file->aes_key);
   if (!image.ok()) return image.status();
   layer.image = *std::move(image);
   layer.size_bytes = layer.image->header().size_bytes;
@@ -100,18 +103,47 @@ absl::Status MakeWritable(FileIo& file, const ChainFile* parent) {
   auto header = ReadHeader(file);
   if (!header.ok()) return header.status();
   if (absl::Status s = CheckParent(*header, parent); !s.ok()) return s;
+  if (header->version == 1) {
+    return absl::UnimplementedError(
+        "version 1 images are read-only; qemu-img convert makes a newer one");
+  }
+  if (header->encrypted()) {
+    return absl::UnimplementedError(
+        "images with legacy AES encryption are read-only; qemu-img convert "
+        "makes one without");
+  }
   if (header->corrupt()) {
     return absl::InvalidArgumentError(
         "the image is marked corrupt: it can be read, and written after "
         "qemu-img check -r all");
   }
   if (header->dirty()) {
-    if (absl::Status s = RebuildRefcounts(file, &*header); !s.ok()) return s;
+    if (absl::Status s = RebuildRefcounts(file, &*header, kSetUpBudget);
+        !s.ok()) {
+      return s;
+    }
   }
   return header->autoclear != 0 ? ClearAutoclear(file) : absl::OkStatus();
 }
 
 }  // namespace
+
+absl::StatusOr<std::string> ReadAesKey(FileIo& file) {
+  std::string key(kAesKeyBytes + 2, 0);
+  const iovec segment = {key.data(), key.size()};
+  const ssize_t length = file.Read(&segment, 1, 0, Wait::kYes);
+  if (length < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("reading its key: ", strerror(static_cast<int>(-length))));
+  }
+  key.resize(static_cast<size_t>(length));
+  if (!key.empty() && key.back() == '\n') key.pop_back();
+  if (key.empty() || key.size() > kAesKeyBytes) {
+    return absl::InvalidArgumentError("its key is not 1 to 16 bytes");
+  }
+  key.resize(kAesKeyBytes, 0);
+  return key;
+}
 
 absl::StatusOr<std::vector<Layer>> OpenLayers(std::vector<ChainFile> files,
                                               size_t l2_cache_bytes) {

@@ -24,14 +24,19 @@ namespace bulkhead::block::qcow2 {
 
 struct ChainFile {
   std::unique_ptr<FileIo> file;
-  bool is_qcow2 = true;
+  bool is_qcow2 = true;  // of any version
   std::string name;
+  std::string aes_key;  // 16 bytes where the image is encrypted, else empty
 };
 
 struct ChainOptions {
   EngineOptions engine;
   size_t l2_cache_bytes = 4 << 20;  // of each image
 };
+
+// A key file's password as the key of an image with legacy AES encryption: 1 to
+// 16 bytes, padded with zeroes; a newline at the end is not part of it.
+absl::StatusOr<std::string> ReadAesKey(FileIo& file);
 
 // The images of a chain as layers, for who only looks at them. Nothing is
 // written.

@@ -16,10 +16,12 @@ constexpr uint64_t kMaxBitmapDirectoryBytes = 64 << 20;
 // One walk over everything that refers to clusters.
 class Walk {
  public:
-  Walk(FileIo& file, const Header& header, CheckReport* report)
+  Walk(FileIo& file, const Header& header, const CheckBudget& budget,
+       CheckReport* report)
       : file_(file),
         header_(header),
         report_(*report),
+        table_bytes_left_(budget.table_bytes),
         file_bytes_(static_cast<uint64_t>(std::max<int64_t>(0, file.Size()))),
         uses_((file_bytes_ + header.cluster_bytes() - 1) >>
               header.cluster_bits),
@@ -51,12 +53,23 @@ class Walk {
     }
   }
 
+  absl::Status Spend(uint64_t table_bytes) {
+    if (table_bytes <= table_bytes_left_) {
+      table_bytes_left_ -= table_bytes;
+      return absl::OkStatus();
+    }
+    return absl::ResourceExhaustedError(
+        "its tables are too many to be walked here; qemu-img check -r all "
+        "looks at all of them");
+  }
+
   absl::StatusOr<std::vector<Be64>> Table(uint64_t offset, uint64_t entries,
                                           absl::string_view what) {
     if (entries * 8 > file_bytes_ || offset > file_bytes_ - entries * 8) {
       return absl::InvalidArgumentError(
           absl::StrCat(what, " lies outside the file"));
     }
+    if (absl::Status s = Spend(entries * 8); !s.ok()) return s;
     std::vector<Be64> table(entries);
     if (const int error = ReadBytes(file_, table.data(), entries * 8, offset,
                                     BeyondEnd::kFails);
@@ -72,9 +85,9 @@ class Walk {
     if (offset % header_.cluster_bytes() != 0) {
       return absl::InvalidArgumentError(absl::StrCat(what, " is misaligned"));
     }
-    Use(offset, entries * 8, what);
     auto l1 = Table(offset, entries, what);
     if (!l1.ok()) return l1.status();
+    Use(offset, entries * 8, what);
     for (const uint64_t entry : *l1) {
       const uint64_t table = entry & kOffsetMask;
       if (table == 0) continue;
@@ -83,7 +96,9 @@ class Walk {
         continue;
       }
       Use(table, header_.cluster_bytes(), "an L2 table");
-      if (table < file_bytes_) WalkL2(table);
+      if (table >= file_bytes_) continue;
+      if (absl::Status s = Spend(header_.cluster_bytes()); !s.ok()) return s;
+      WalkL2(table);
     }
     return absl::OkStatus();
   }
@@ -96,7 +111,22 @@ class Walk {
     }
     const size_t step = header_.extended_l2() ? 16 : 8;
     for (size_t at = 0; at < l2_.size(); at += step) {
-      WalkEntry(LoadBe64(&l2_[at]));
+      const uint64_t entry = LoadBe64(&l2_[at]);
+      if (header_.extended_l2()) WalkBitmap(entry, LoadBe64(&l2_[at + 8]));
+      WalkEntry(entry);
+    }
+  }
+
+  // Both bits of a subcluster, data in no cluster, subclusters of a compressed
+  // one: none of them means anything.
+  void WalkBitmap(uint64_t entry, uint64_t bitmap) {
+    const uint64_t allocated = bitmap & kAllSubclustersAllocated;
+    const bool compressed = (entry & kCompressed) != 0;
+    if ((allocated & bitmap >> kSubclusters) != 0 ||
+        (compressed && bitmap != 0) ||
+        (!compressed && allocated != 0 && (entry & kOffsetMask) == 0)) {
+      report_.Corruption(
+          absl::StrCat("the subclusters of L2 entry ", entry, " lie"));
     }
   }
 
@@ -203,9 +233,9 @@ class Walk {
       }
       at += length;
       const uint64_t entries = entry.bitmap_table_size;
-      Use(entry.bitmap_table_offset, entries * 8, "a bitmap table");
       auto table = Table(entry.bitmap_table_offset, entries, "a bitmap table");
       if (!table.ok()) return table.status();
+      Use(entry.bitmap_table_offset, entries * 8, "a bitmap table");
       for (const uint64_t cluster : *table) {
         if ((cluster & kOffsetMask) != 0) {
           Use(cluster & kOffsetMask, header_.cluster_bytes(), "a bitmap");
@@ -218,6 +248,7 @@ class Walk {
   FileIo& file_;
   const Header& header_;
   CheckReport& report_;
+  uint64_t table_bytes_left_;
   const uint64_t file_bytes_;
   std::vector<uint32_t> uses_;
   std::vector<uint8_t> l2_;
@@ -286,21 +317,28 @@ void CheckReport::Corruption(std::string what) {
 
 absl::StatusOr<std::vector<uint32_t>> CountUses(FileIo& file,
                                                 const Header& header,
+                                                const CheckBudget& budget,
                                                 CheckReport* report) {
-  if (static_cast<uint64_t>(file.Size()) >> header.cluster_bits >
-      kMaxCheckedClusters) {
-    return absl::ResourceExhaustedError("the image has too many clusters");
+  if (header.version == 1) {
+    return absl::InvalidArgumentError(
+        "a version 1 image has no refcounts to check");
   }
-  Walk walk(file, header, report);
+  if (static_cast<uint64_t>(file.Size()) >> header.cluster_bits >
+      budget.clusters) {
+    return absl::ResourceExhaustedError(
+        "its clusters are too many to be counted here; qemu-img check -r all "
+        "counts all of them");
+  }
+  Walk walk(file, header, budget, report);
   if (absl::Status s = walk.Run(); !s.ok()) return s;
   return walk.TakeUses();
 }
 
-absl::StatusOr<CheckReport> Check(FileIo& file) {
+absl::StatusOr<CheckReport> Check(FileIo& file, const CheckBudget& budget) {
   auto header = ReadHeader(file);
   if (!header.ok()) return header.status();
   CheckReport report;
-  auto uses = CountUses(file, *header, &report);
+  auto uses = CountUses(file, *header, budget, &report);
   if (!uses.ok()) return uses.status();
   auto refcounts = Refcounts::Open(&file, *header);
   if (!refcounts.ok()) return refcounts.status();
@@ -322,9 +360,10 @@ absl::StatusOr<CheckReport> Check(FileIo& file) {
   return report;
 }
 
-absl::Status RebuildRefcounts(FileIo& file, Header* header) {
+absl::Status RebuildRefcounts(FileIo& file, Header* header,
+                              const CheckBudget& budget) {
   CheckReport report;
-  auto uses = CountUses(file, *header, &report);
+  auto uses = CountUses(file, *header, budget, &report);
   if (!uses.ok()) return uses.status();
   if (report.corruptions > 0) {
     return absl::InvalidArgumentError(report.first_problem);

@@ -60,6 +60,14 @@ const std::vector<CrashScenario> kCrashScenarios = {
     {"clusters_512", "cluster_size=512,refcount_bits=64"},
     {"refcount_bits_1", "cluster_size=4k,refcount_bits=1"},
     {"version_2", "compat=0.10,cluster_size=4k"},
+    {"extended", "extended_l2=on,cluster_size=16k"},
+    {"extended_overlay", "extended_l2=on,cluster_size=16k", /*overlay=*/true},
+    {"extended_overlay_in_order", "extended_l2=on,cluster_size=32k",
+     /*overlay=*/true, false, false, 0},
+    {"extended_snapshot", "extended_l2=on,cluster_size=16k", false,
+     /*snapshot=*/true},
+    {"extended_compressed", "extended_l2=on,cluster_size=16k", false, false,
+     /*compressed=*/true},
     {"version_2_overlay", "compat=0.10,cluster_size=4k", /*overlay=*/true},
     {"preallocated", "preallocation=metadata,cluster_size=4k"},
 };
@@ -336,7 +344,7 @@ std::string CrashRig::ImageAt(size_t position, CutMode mode, uint64_t seed) {
 std::string CrashRig::Judge(size_t position, CutMode mode, uint64_t seed) {
   auto disk = DiskOf(ImageAt(position, mode, seed));
   MemoryFile file(disk);
-  const auto report = Check(file);
+  const auto report = Check(file, kSetUpBudget);
   if (!report.ok()) return std::string(report.status().message());
   if (report->corruptions > 0) return report->first_problem;
   std::string error;

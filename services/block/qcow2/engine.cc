@@ -48,27 +48,30 @@ Engine::Engine(std::vector<Layer> layers, std::unique_ptr<WorkerPool> pool,
   geometry_.can_write_zeroes = !options.read_only;
   geometry_.optimal_bytes =
       static_cast<uint32_t>(std::min<uint64_t>(cluster_bytes_, 64 << 10));
-  geometry_.discard_granularity_bytes = static_cast<uint32_t>(cluster_bytes_);
+  geometry_.discard_granularity_bytes =
+      static_cast<uint32_t>(active().header().subcluster_bytes());
   ops_.reserve(kMaxInFlight);
-  uint64_t largest = cluster_bytes_;
+  std::vector<const Coding*> codings;
   bool with_zstd = false;
   for (const Layer& layer : layers_) {
     if (layer.image == nullptr) continue;
-    const Header& header = layer.image->header();
-    largest = std::max(largest, header.cluster_bytes());
-    with_zstd |= header.compression == kZstd;
+    codings.push_back(&layer.image->coding());
+    with_zstd |= layer.image->header().compression == kZstd;
   }
-  inflated_ = std::make_unique<InflatedCache>(
-      largest, options.inflated_cache_bytes, with_zstd);
+  decoded_ = std::make_unique<DecodedCache>(
+      codings, options.decoded_cache_bytes, with_zstd);
 }
 
 // Writing needs refcounts that can be believed as far as metadata goes: an
 // uncounted table would be handed out as a free cluster.
 absl::Status Engine::PrepareWriting() {
   Image& image = active();
-  if (image.header().extended_l2()) {
+  if (image.header().version == 1) {
+    return absl::UnimplementedError("version 1 images are read-only here");
+  }
+  if (image.header().encrypted()) {
     return absl::UnimplementedError(
-        "writing to an image with extended L2 entries");
+        "images with legacy AES encryption are read-only here");
   }
   auto refcounts = Refcounts::Open(&image.file(), image.header());
   if (!refcounts.ok()) return refcounts.status();

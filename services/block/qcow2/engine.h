@@ -29,8 +29,8 @@
 #include "services/block/file_io.h"
 #include "services/block/file_queue.h"
 #include "services/block/qcow2/bookkeeper.h"
+#include "services/block/qcow2/decoded_cache.h"
 #include "services/block/qcow2/image.h"
-#include "services/block/qcow2/inflated_cache.h"
 #include "services/block/qcow2/refcounts.h"
 #include "services/block/qcow2/reserve.h"
 #include "services/block/worker_pool.h"
@@ -53,7 +53,7 @@ struct Layer {
 struct EngineOptions {
   bool read_only = false;
   bool ignore_flush = false;
-  size_t inflated_cache_bytes = 16 << 20;
+  size_t decoded_cache_bytes = 16 << 20;
 };
 
 class Engine final : public Backend {
@@ -133,6 +133,11 @@ class Engine final : public Backend {
     uint64_t host_offset = 0;  // of the first cluster
     uint64_t new_clusters = 0;
     bool fresh = false;  // they are the reserve's, not the disk's
+    // Extended entries: which subclusters of the one cluster become allocated;
+    // 0: all of it.
+    uint32_t subclusters = 0;
+    uint64_t copy_from = 0;  // the part of the cluster in `bounce`
+    uint64_t copy_bytes = 0;
     bool deferred = false;
     size_t entry_index = 0;  // being written
     size_t entry_count = 0;
@@ -186,9 +191,9 @@ class Engine final : public Backend {
   // ---- engine_read.cc
   Next ReadStep(Op* op);
   Next AfterRead(Op* op);
-  Next ReadCompressed(Op* op, const Found& found);
+  Next ReadCoded(Op* op, const Found& found);
   static void OnFilled(Work* work);
-  void FinishFilling(InflatedSlot* slot);
+  void FinishFilling(DecodedSlot* slot);
   // kGoOn: *found is filled in. kWait: the op waits, or has ended.
   Next Find(Op* op, uint64_t offset, uint64_t max_bytes, Found* found);
   Next GetSlice(Op* op, size_t layer, uint64_t offset, L2Slice** slice);
@@ -201,6 +206,9 @@ class Engine final : public Backend {
   Next Allocate(Op* op, L2Slice* slice, const Extent& extent);
   Next AllocatePlain(Op* op, L2Slice* slice, uint64_t clusters, bool deferred);
   Next AllocateCopying(Op* op, L2Slice* slice, const Extent& extent);
+  // Reads what [from, from + bytes) of the op's cluster had into a bounce
+  // buffer, of which there is one.
+  Next StartCopy(Op* op, uint64_t from, uint64_t bytes);
   Next CopyRead(Op* op);
   Next AllocatedWritten(Op* op);
   Next PublishStep(Op* op);
@@ -208,6 +216,16 @@ class Engine final : public Backend {
   bool ReadsZero(const Extent& extent, uint64_t offset) const;
   void HoldClusters(Op* op, L2Slice* slice, uint64_t first, uint64_t count);
   void LetGo(Op* op);
+
+  // ---- engine_extended.cc
+  uint64_t ReplaceableClusters(const L2Slice& slice, uint64_t offset,
+                               uint64_t wanted, bool any) const;
+  Next AllocateExtended(Op* op, L2Slice* slice);
+  void HoldNewCluster(Op* op, L2Slice* slice);
+  Next AllocateInCluster(Op* op, L2Slice* slice, const Extent& cluster);
+  Next WriteSubclusters(Op* op, uint64_t from, uint64_t to);
+  Next CopySubclusters(Op* op, uint64_t from, uint64_t to);
+  Next ZeroSubclusters(Op* op, uint64_t bytes);
 
   // ---- engine_table.cc
   Next EnsureTable(Op* op, Step then);
@@ -218,6 +236,7 @@ class Engine final : public Backend {
   // ---- engine_zero.cc
   enum class ZeroChange : uint8_t { kNone, kEntry, kWrite, kInvalid };
   Next ZeroStep(Op* op);
+  Next ZeroPart(Op* op);
   Next ZeroWithoutTable(Op* op);
   Next ZeroClusters(Op* op, L2Slice* slice, uint64_t clusters);
   Next ZeroesPublished(Op* op);
@@ -276,7 +295,7 @@ class Engine final : public Backend {
   OpList flush_waiters_;
   OpList flushing_;  // those that the running order covers
 
-  std::unique_ptr<InflatedCache> inflated_;
+  std::unique_ptr<DecodedCache> decoded_;
 
   // Writing only.
   std::unique_ptr<Refcounts> refcounts_;

@@ -91,8 +91,14 @@ void Engine::DeferEntries(L2Slice* slice, size_t index, size_t count) {
   for (size_t i = index; i < index + count; ++i) {
     ++slice->pins;
     ++slice->deferred;
-    publications_.push_back({active().EntryFileOffset(*slice, i),
-                             active().Entry(*slice, i), slice});
+    publications_.push_back(
+        {.file_offset = active().EntryFileOffset(*slice, i),
+         .entry = active().Entry(*slice, i),
+         .bitmap = active().header().extended_l2()
+                       ? active().EntryBitmap(*slice, i)
+                       : 0,
+         .entry_bytes = static_cast<uint32_t>(active().entry_bytes()),
+         .slice = slice});
   }
 }
 
@@ -130,7 +136,7 @@ void Engine::ReleaseOld(const Extent& old) {
       AddRelease(old.host_offset >> bits, 1, /*may_punch=*/old.copied);
       return;
     case Extent::Kind::kCompressed: {
-      inflated_->Forget(0, old.host_offset);
+      decoded_->Forget(&active().coding(), old.host_offset);
       const ClusterRange range = ClustersOf(old, bits);
       AddRelease(range.first, range.count, /*may_punch=*/false);
       return;

@@ -51,7 +51,8 @@ Engine::Next Engine::ReadStep(Op* op) {
     case Extent::Kind::kInvalid:
       return Fail(op, IoStatus::kCorrupt);
     case Extent::Kind::kCompressed:
-      return ReadCompressed(op, found);
+    case Extent::Kind::kEncrypted:
+      return ReadCoded(op, found);
     case Extent::Kind::kData:
       PrepareWork(op, FileOperation::kRead, found.layer, extent.host_offset,
                   transfer, extent.length_bytes);
@@ -162,33 +163,41 @@ void Engine::FinishLoading(Op* op) {
   Resume(&room_waiters_);
 }
 
-// ---- Compressed clusters
+// ---- Compressed and encrypted clusters
 
-Engine::Next Engine::ReadCompressed(Op* op, const Found& found) {
+Engine::Next Engine::ReadCoded(Op* op, const Found& found) {
   Transfer* transfer = op->reading;
   Image& image = *layers_[found.layer].image;
-  InflatedSlot* slot = inflated_->Find(found.layer, found.extent.host_offset);
-  if (slot != nullptr && slot->state == InflatedSlot::State::kReady) {
-    const uint64_t at = transfer->offset % image.header().cluster_bytes();
-    CopyOut(transfer->cursor, slot->bytes + at, found.extent.length_bytes);
+  const uint64_t in_cluster = transfer->offset % image.header().cluster_bytes();
+  CodedCluster cluster = {.coding = &image.coding(),
+                          .code = Code::kZlib,
+                          .file = &image.file(),
+                          .host_offset = found.extent.host_offset,
+                          .coded_bytes = found.extent.compressed_bytes};
+  if (found.extent.kind == Extent::Kind::kEncrypted) {
+    cluster.code = Code::kAes;
+    cluster.disk_offset = transfer->offset - in_cluster;
+  } else if (image.header().compression == kZstd) {
+    cluster.code = Code::kZstd;
+  }
+  DecodedSlot* slot = decoded_->Find(cluster);
+  if (slot != nullptr && slot->state == DecodedSlot::State::kReady) {
+    CopyOut(transfer->cursor, slot->bytes + in_cluster,
+            found.extent.length_bytes);
     op->work.error = 0;
     op->moving_bytes = found.extent.length_bytes;
     op->step = &Engine::AfterRead;
     return Next::kGoOn;
   }
   if (slot == nullptr) {
-    slot = inflated_->Take(found.layer, found.extent.host_offset);
+    slot = decoded_->Take(cluster);
     if (slot == nullptr) return WaitIn(&room_waiters_, op);
     slot->owner = this;
-    slot->file = &image.file();
-    slot->type = image.header().compression;
-    slot->compressed_bytes = found.extent.compressed_bytes;
-    slot->cluster_bytes = static_cast<uint32_t>(image.header().cluster_bytes());
-    slot->run = InflatedCache::Fill;
+    slot->run = DecodedCache::Fill;
     slot->done = OnFilled;
     if (pool_->threads() == 0) {
       AppendWaiter(&slot->waiters, op);
-      InflatedCache::Fill(slot);
+      DecodedCache::Fill(slot);
       FinishFilling(slot);
       return Next::kWait;
     }
@@ -199,13 +208,13 @@ Engine::Next Engine::ReadCompressed(Op* op, const Found& found) {
 }
 
 void Engine::OnFilled(Work* work) {
-  auto* slot = static_cast<InflatedSlot*>(work);
+  auto* slot = static_cast<DecodedSlot*>(work);
   Engine* engine = static_cast<Engine*>(slot->owner);
   if (!engine->closing_) engine->FinishFilling(slot);
 }
 
-void Engine::FinishFilling(InflatedSlot* slot) {
-  inflated_->Filled(slot);
+void Engine::FinishFilling(DecodedSlot* slot) {
+  decoded_->Filled(slot);
   IoStatus status = IoStatus::kOk;
   if (slot->error == -EBADMSG) {
     status = IoStatus::kCorrupt;

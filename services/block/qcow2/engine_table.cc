@@ -46,7 +46,7 @@ Engine::Next Engine::EnsureTable(Op* op, Step then) {
 // Both tables refer to each cluster, so neither may call it its own.
 Engine::Next Engine::TableRead(Op* op) {
   if (op->work.error != 0) return Fail(op, StatusOfErrno(op->work.error));
-  for (uint64_t at = 0; at < cluster_bytes_; at += 8) {
+  for (uint64_t at = 0; at < cluster_bytes_; at += active().entry_bytes()) {
     const uint64_t entry = LoadBe64(op->bounce + at);
     if ((entry & kCompressed) == 0) {
       StoreBe64(op->bounce + at, entry & ~kCopied);

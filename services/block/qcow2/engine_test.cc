@@ -225,6 +225,9 @@ constexpr Variant kVariants[] = {
     {"refcount_8", "refcount_bits=8"},
     {"lazy", "lazy_refcounts=on"},
     {"zstd", "compression_type=zstd"},
+    {"extended_64k", "extended_l2=on"},
+    {"extended_16k_workers", "extended_l2=on,cluster_size=16k", 2},
+    {"extended_512k", "extended_l2=on,cluster_size=512k,refcount_bits=32"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Images, VariantTest, ::testing::ValuesIn(kVariants),

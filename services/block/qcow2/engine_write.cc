@@ -45,6 +45,7 @@ Engine::Next Engine::WriteStep(Op* op) {
                 extent.length_bytes);
     return StartFile(op, &Engine::AfterWriteInPlace);
   }
+  if (active().header().extended_l2()) return AllocateExtended(op, slice);
   return Allocate(op, slice, extent);
 }
 
@@ -94,6 +95,7 @@ void Engine::LetGo(Op* op) {
   }
   op->new_clusters = 0;
   op->fresh = false;
+  op->subclusters = 0;
   Unlock(op);
 }
 
@@ -143,24 +145,28 @@ Engine::Next Engine::AllocateCopying(Op* op, L2Slice* slice,
   const bool kept =
       extent.kind == Extent::Kind::kZeroAllocated && extent.copied;
   HoldClusters(op, slice, start / cluster_bytes_, 1);
-  op->bounce = free_bounces_.back();
-  free_bounces_.pop_back();
   op->fresh = !kept;
   op->host_offset = kept ? extent.host_offset / cluster_bytes_ * cluster_bytes_
                          : reserve_.Take(1).first * cluster_bytes_;
   op->new_clusters = 1;
   // What is in the cluster now must not be seen before all of it is there.
   op->deferred = true;
+  return StartCopy(op, 0, cluster_bytes_);
+}
 
-  const uint64_t end = std::min(start + cluster_bytes_, layers_[0].size_bytes);
-  if (ReadsZero(extent, start)) {
-    memset(op->bounce, 0, cluster_bytes_);
-    op->step = &Engine::CopyRead;
-    return Next::kGoOn;
-  }
-  memset(op->bounce + (end - start), 0, cluster_bytes_ - (end - start));
-  op->copy_segment = {op->bounce, end - start};
-  op->copy = {start, end, SegmentCursor(&op->copy_segment, 1)};
+Engine::Next Engine::StartCopy(Op* op, uint64_t from, uint64_t bytes) {
+  op->bounce = free_bounces_.back();
+  free_bounces_.pop_back();
+  op->copy_from = from;
+  op->copy_bytes = bytes;
+  const uint64_t start =
+      op->data.offset / cluster_bytes_ * cluster_bytes_ + from;
+  // Of the last cluster there is only a part on the disk.
+  const uint64_t size = layers_[0].size_bytes;
+  const uint64_t there = std::min(bytes, size > start ? size - start : 0);
+  memset(op->bounce + there, 0, bytes - there);
+  op->copy_segment = {op->bounce, there};
+  op->copy = {start, start + there, SegmentCursor(&op->copy_segment, 1)};
   op->reading = &op->copy;
   op->after_read = &Engine::CopyRead;
   op->step = &Engine::ReadStep;
@@ -168,12 +174,12 @@ Engine::Next Engine::AllocateCopying(Op* op, L2Slice* slice,
 }
 
 Engine::Next Engine::CopyRead(Op* op) {
-  const uint64_t in_cluster = op->data.offset % cluster_bytes_;
+  const uint64_t at = op->data.offset % cluster_bytes_ - op->copy_from;
   const uint64_t bytes =
-      std::min(op->data.end - op->data.offset, cluster_bytes_ - in_cluster);
-  CopyIn(op->data.cursor, op->bounce + in_cluster, bytes);
-  PrepareBuffer(op, FileOperation::kWrite, op->host_offset, op->bounce,
-                cluster_bytes_);
+      std::min(op->data.end - op->data.offset, op->copy_bytes - at);
+  CopyIn(op->data.cursor, op->bounce + at, bytes);
+  PrepareBuffer(op, FileOperation::kWrite, op->host_offset + op->copy_from,
+                op->bounce, op->copy_bytes);
   op->moving_bytes = bytes;
   return StartFile(op, &Engine::AllocatedWritten);
 }
@@ -196,10 +202,15 @@ Engine::Next Engine::PublishStep(Op* op) {
   for (uint64_t i = 0; i < count; ++i) {
     const uint64_t host = op->host_offset + i * cluster_bytes_;
     if (op->fresh) {
-      ReleaseOld(active().Map(*op->slice, offset + i * cluster_bytes_,
-                              cluster_bytes_));
+      ReleaseOld(active().MapCluster(*op->slice, offset + i * cluster_bytes_));
     }
-    active().SetEntry(op->slice, index + i, host | kCopied);
+    uint64_t bitmap = kAllSubclustersAllocated;
+    if (op->subclusters != 0) {
+      const uint64_t now = op->subclusters;
+      bitmap = active().EntryBitmap(*op->slice, index + i);
+      bitmap = (bitmap & ~(now << kSubclusters)) | now;
+    }
+    active().SetEntry(op->slice, index + i, host | kCopied, bitmap);
   }
   return WriteEntries(op, index, count, &Engine::FinishAllocation);
 }

@@ -17,15 +17,11 @@ constexpr uint64_t kClustersPerStep = 256;
 Engine::Next Engine::ZeroStep(Op* op) {
   Transfer& data = op->data;
   if (data.offset == data.end) return CompleteData(op);
-  const bool discard = op->request->operation == Operation::kDiscard;
   const uint64_t in_cluster = data.offset % cluster_bytes_;
   const uint64_t left = data.end - data.offset;
   const bool to_the_end = data.end == geometry_.capacity_bytes;
   if (in_cluster != 0 || (left < cluster_bytes_ && !to_the_end)) {
-    const uint64_t bytes = std::min(left, cluster_bytes_ - in_cluster);
-    if (!discard) return ZeroByWriting(op, bytes);
-    data.offset += bytes;
-    return Next::kGoOn;
+    return ZeroPart(op);
   }
   const uint64_t entry = active().l1_entry(active().L1Index(data.offset));
   if (entry == 0) return ZeroWithoutTable(op);
@@ -44,6 +40,24 @@ Engine::Next Engine::ZeroStep(Op* op) {
     return WaitIn(&space_waiters_, op);
   }
   return ZeroClusters(op, slice, clusters);
+}
+
+// Less than a cluster: whole subclusters where there are such.
+Engine::Next Engine::ZeroPart(Op* op) {
+  Transfer& data = op->data;
+  const uint64_t unit = active().header().subcluster_bytes();
+  const uint64_t in_cluster = data.offset % cluster_bytes_;
+  const uint64_t here =
+      std::min(data.end - data.offset, cluster_bytes_ - in_cluster);
+  if (unit < cluster_bytes_ && in_cluster % unit == 0 && here >= unit) {
+    return ZeroSubclusters(op, here / unit * unit);
+  }
+  const uint64_t bytes = std::min(here, unit - in_cluster % unit);
+  if (op->request->operation != Operation::kDiscard) {
+    return ZeroByWriting(op, bytes);
+  }
+  data.offset += bytes;
+  return Next::kGoOn;
 }
 
 Engine::Next Engine::ZeroWithoutTable(Op* op) {
@@ -104,7 +118,7 @@ Engine::Next Engine::ZeroClusters(Op* op, L2Slice* slice, uint64_t clusters) {
   uint64_t done = 0;
   for (; done < clusters; ++done) {
     const uint64_t offset = data.offset + done * cluster_bytes_;
-    const Extent extent = active().Map(*slice, offset, cluster_bytes_);
+    const Extent extent = active().MapCluster(*slice, offset);
     uint64_t entry = 0;
     const ZeroChange change =
         ChangeForZero(*op->request, extent, offset, &entry);
@@ -116,7 +130,8 @@ Engine::Next Engine::ZeroClusters(Op* op, L2Slice* slice, uint64_t clusters) {
                            std::min(data.end - data.offset, cluster_bytes_));
     }
     if ((entry & kOffsetMask) == 0) ReleaseOld(extent);
-    active().SetEntry(slice, index + done, entry);
+    if (active().header().extended_l2()) entry &= ~kZeroFlag;
+    active().SetEntry(slice, index + done, entry, kAllSubclustersZero);
     if (end_changed == 0) first_changed = done;
     end_changed = done + 1;
   }
@@ -149,6 +164,9 @@ Engine::Next Engine::ZeroByWriting(Op* op, uint64_t bytes) {
       return Next::kWait;
     }
     extent = active().Map(*slice, data.offset, bytes);
+    if (extent.kind != Extent::Kind::kInvalid) {
+      bytes = std::min(bytes, extent.length_bytes);
+    }
   }
   if (ReadsZero(extent, data.offset)) {
     data.offset += bytes;

@@ -157,7 +157,7 @@ TEST_F(FeaturesTest, ChainOfFourImagesOfDifferentClusterSizes) {
 }
 
 // "Extended L2 Entries": subclusters.
-TEST_F(FeaturesTest, SubclustersAreReadAsQemuReadsThem) {
+TEST_F(FeaturesTest, SubclustersAreReadAndWrittenAsQemuReadsThem) {
   const std::string base = Create("compat=1.1", "4M", "base.qcow2");
   QemuIo(base, {"write -P 1 0 4M"});
   const std::string path = images_.Path("disk.qcow2");
@@ -166,8 +166,194 @@ TEST_F(FeaturesTest, SubclustersAreReadAsQemuReadsThem) {
   QemuIo(path, {"write -P 2 4k 4k", "write -P 3 60k 12k", "write -z 100k 8k",
                 "write -P 4 1M 1M", "write -z 1100k 100k", "discard 3M 256k"});
   const std::string expected = ContentByQemu(path);
+  {
+    Rig rig = OpenDisk({{path}, {base}}, {.read_only = true});
+    EXPECT_TRUE(Content(rig) == expected);
+  }
+  std::string changed = expected;
+  {
+    Rig rig = OpenDisk({{path}, {base}}, {});
+    EXPECT_EQ(rig.backend().geometry().discard_granularity_bytes, 4096u);
+    // Inside one subcluster, over the edges of some, over those of clusters.
+    for (const auto& [at, bytes] : {std::pair{2500 << 10, 512},
+                                    {(2600 << 10) + 1024, 9 << 10},
+                                    {(130 << 10) - 512, 300 << 10},
+                                    {2 << 20, 128 << 10},
+                                    {(128 << 10) * 27 + 4096, 8192}}) {
+      EXPECT_EQ(rig.Write(at, Pattern(7, at, bytes)), IoStatus::kOk);
+      changed.replace(at, bytes, Pattern(7, at, bytes));
+    }
+    EXPECT_EQ(rig.Zero(2700 << 10, 12 << 10, true), IoStatus::kOk);
+    changed.replace(2700 << 10, 12 << 10, Zeroes(12 << 10));
+    EXPECT_EQ(rig.Zero((1 << 20) + 512, 40 << 10, false), IoStatus::kOk);
+    changed.replace((1 << 20) + 512, 40 << 10, Zeroes(40 << 10));
+    EXPECT_TRUE(Content(rig) == changed);
+  }
+  EXPECT_EQ(CheckComplaint(path), "");
+  EXPECT_TRUE(ContentByQemu(path) == changed);
+}
+
+// Copy on write by subclusters: a small write takes its own from the parent.
+TEST_F(FeaturesTest, SmallWriteToAnOverlayWithSubclustersLeavesTheRestBehind) {
+  const std::string base = Create("compat=1.1", "4M", "base.qcow2");
+  QemuIo(base, {"write -P 1 0 4M"});
+  const std::string path = images_.Path("disk.qcow2");
+  QemuImg("create -q -f qcow2 -F qcow2 -b " + base +
+          " -o extended_l2=on,cluster_size=128k " + path + " 4M");
+  {
+    Rig rig = OpenDisk({{path}, {base}}, {});
+    EXPECT_EQ(rig.Write((1 << 20) + 512, Pattern(7, 0, 512)), IoStatus::kOk);
+  }
+  const ToolResult map = RunTool({"qemu-img", "map", "--output=json", path});
+  // One subcluster of 4 KiB is the overlay's.
+  EXPECT_NE(map.output.find("\"start\": 1048576, \"length\": 4096, "
+                            "\"depth\": 0"),
+            std::string::npos)
+      << map.output;
+}
+
+// ---- What libqcow decodes, beside what QEMU makes of it
+
+constexpr char kPassword[] = "0123456789abcde";
+
+// Encrypted images, which qemu-img still makes.
+class LegacyTest : public FeaturesTest {
+ protected:
+  LegacyTest() {
+    std::ofstream(images_.Path("key")) << kPassword << "\n";
+    std::ofstream(images_.Path("other_key")) << "wrong";
+  }
+  static std::string Secret() {
+    return std::string("secret,id=s,data=") + kPassword;
+  }
+  static std::string Encrypted(const std::string& driver,
+                               const std::string& path) {
+    return "driver=" + driver + ",encrypt.key-secret=s,file.filename=" + path;
+  }
+  std::string CreateEncrypted(const std::string& driver,
+                              const std::string& options) {
+    const std::string path = images_.Path("secret." + driver);
+    QemuImg("create -q -f " + driver + " --object " + Secret() +
+            " -o encrypt.format=aes,encrypt.key-secret=s" + options + " " +
+            path + " 5000k");
+    const ToolResult result =
+        RunTool({"qemu-io", "--object", Secret(), "--image-opts",
+                 Encrypted(driver, path), "-c", "write -P 7 100k 300k", "-c",
+                 "write -P 8 400k 3k", "-c", "write -P 9 4998k 2k"});
+    EXPECT_EQ(result.exit_status, 0) << result.output;
+    return path;
+  }
+  std::string ContentByKey(const std::string& driver, const std::string& path) {
+    const std::string plain = path + ".plain";
+    QemuImg("convert -q --object " + Secret() + " --image-opts " +
+            Encrypted(driver, path) + " -O qcow2 " + plain);
+    return ContentByQemu(plain);
+  }
+};
+
+TEST_F(LegacyTest, EncryptedImagesOfAllVersionsAreReadWithTheirKey) {
+  const struct {
+    const char* driver;
+    const char* options;
+  } kCases[] = {{"qcow2", ""},
+                {"qcow2", ",cluster_size=512"},
+                {"qcow2", ",cluster_size=2M,compat=0.10"},
+                {"qcow2", ",cluster_size=4k,preallocation=metadata"},
+                {"qcow", ""}};
+  for (const auto& one : kCases) {
+    const std::string path = CreateEncrypted(one.driver, one.options);
+    const std::string expected = ContentByKey(one.driver, path);
+    for (const unsigned workers : {0u, 2u}) {
+      Rig rig = OpenDisk({{path, true, images_.Path("key")}},
+                         {.read_only = true, .workers = workers});
+      EXPECT_TRUE(Content(rig) == expected) << one.driver << one.options;
+      EXPECT_TRUE(Content(rig) == expected) << "again, from the cache";
+    }
+  }
+}
+
+// Nothing in the image tells a wrong password: the contents are garbage, as
+// they are for QEMU.
+TEST_F(LegacyTest, WrongKeyGivesOtherContentsAndNoKeyIsRefused) {
+  const std::string path = CreateEncrypted("qcow2", "");
+  Rig rig =
+      OpenDisk({{path, true, images_.Path("other_key")}}, {.read_only = true});
+  EXPECT_NE(rig.ReadOk(100 << 10, 4096), std::string(4096, 7));
+  EXPECT_EQ(rig.ReadOk(0, 4096), Zeroes(4096));
+  EXPECT_NE(
+      std::string(TryOpenDisk({{path}}, {.read_only = true}).status().message())
+          .find("gives no key file"),
+      std::string::npos);
+  EXPECT_NE(std::string(TryOpenDisk({{path, true, images_.Path("key")}}, {})
+                            .status()
+                            .message())
+                .find("are read-only"),
+            std::string::npos);
+}
+
+TEST_F(LegacyTest, EncryptedParentIsReadThroughAnOverlayThatIsWritten) {
+  const std::string base = CreateEncrypted("qcow2", "");
+  const std::string expected = ContentByKey("qcow2", base);
+  const std::string path = images_.Path("disk.qcow2");
+  QemuImg("create -q -u -f qcow2 -F qcow2 -b " + base + " " + path + " 5000k");
+  Rig rig = OpenDisk({{path}, {base, true, images_.Path("key")}}, {});
+  ASSERT_TRUE(Content(rig) == expected);
+  EXPECT_EQ(rig.Write(101 << 10, Pattern(5, 0, 512)), IoStatus::kOk);
+  std::string changed = expected;
+  changed.replace(101 << 10, 512, Pattern(5, 0, 512));
+  EXPECT_TRUE(Content(rig) == changed);
+  rig.Close();
+  EXPECT_EQ(CorruptionComplaint(path), "");
+}
+
+TEST_F(LegacyTest, Version1ImagesAreReadPlainCompressedAndAsParents) {
+  const std::string source = Create("compat=1.1", "5M", "source.qcow2");
+  QemuIo(source, {"write -P 1 0 1M", "write -P 2 3000k 77k"});
+  const std::string expected = ContentByQemu(source);
+  for (const std::string how : {"", "-c "}) {
+    const std::string base = images_.Path("base" + how.substr(0, 2) + ".qcow");
+    if (how.empty()) {
+      QemuImg("convert -q -f qcow2 -O qcow " + source + " " + base);
+    } else {
+      // All of it is written, yet the tool always says that it failed.
+      RunTool({"qemu-img", "convert", "-q", "-c", "-f", "qcow2", "-O", "qcow",
+               source, base});
+    }
+    {
+      Rig rig = OpenDisk({{base}}, {.read_only = true});
+      EXPECT_TRUE(Content(rig) == expected) << how;
+    }
+    EXPECT_NE(std::string(TryOpenDisk({{base}}, {}).status().message())
+                  .find("version 1 images are read-only"),
+              std::string::npos);
+    const std::string path = images_.Path("disk.qcow2");
+    QemuImg("create -q -f qcow2 -F qcow -b " + base + " " + path + " 8M");
+    std::string changed = ContentByQemu(path);
+    Rig rig = OpenDisk({{path}, {base}}, {.workers = 1});
+    EXPECT_TRUE(Content(rig) == changed);
+    EXPECT_EQ(rig.Write(3 << 20, Pattern(6, 0, 65536 + 512)), IoStatus::kOk);
+    rig.Close();
+    changed.replace(3 << 20, 65536 + 512, Pattern(6, 0, 65536 + 512));
+    EXPECT_TRUE(ContentByQemu(path) == changed);
+    EXPECT_EQ(CheckComplaint(path), "");
+  }
+}
+
+// A version 1 image with a parent has clusters of 512 bytes and tables larger
+// than they are.
+TEST_F(LegacyTest, Version1ChainIsReadAsQemuReadsIt) {
+  const std::string base = Create("compat=1.1", "3M", "base.qcow2");
+  QemuIo(base, {"write -P 1 0 3M"});
+  const std::string path = images_.Path("disk.qcow");
+  QemuImg("create -q -f qcow -F qcow2 -b " + base + " " + path + " 4M");
+  EXPECT_EQ(RunTool({"qemu-io", "-f", "qcow", "-c", "write -P 2 5k 3k", "-c",
+                     "write -P 3 2M 100k", path})
+                .exit_status,
+            0);
+  const std::string plain = images_.Path("plain.qcow2");
+  QemuImg("convert -q -f qcow -O qcow2 " + path + " " + plain);
   Rig rig = OpenDisk({{path}, {base}}, {.read_only = true});
-  EXPECT_TRUE(Content(rig) == expected);
+  EXPECT_TRUE(Content(rig) == ContentByQemu(plain));
 }
 
 TEST_F(FeaturesTest, ResizedImageHasItsNewSize) {

@@ -42,6 +42,30 @@ struct RawHeader {
 };
 static_assert(sizeof(RawHeader) == 112);
 
+// Version 1, which QEMU calls "qcow": no refcounts, no snapshots; an L2 table
+// has a size of its own.
+struct RawHeaderV1 {
+  Be32 magic;
+  Be32 version;
+  Be64 backing_file_offset;
+  Be32 backing_file_size;
+  Be32 mtime;
+  Be64 size;
+  uint8_t cluster_bits;
+  uint8_t l2_bits;
+  Be16 padding;
+  Be32 crypt_method;
+  Be64 l1_table_offset;
+};
+static_assert(sizeof(RawHeaderV1) == 48);
+
+// Its L2 entries: bit 63 says compressed; then `cluster_bits` bits of length
+// in bytes, then the offset.
+inline constexpr uint64_t kV1Compressed = uint64_t{1} << 63;
+inline constexpr unsigned kV1MaxClusterBits = 16;
+inline constexpr unsigned kV1MinL2Bits = 6;
+inline constexpr unsigned kV1MaxL2Bits = 13;
+
 inline constexpr uint32_t kMagic = 0x514649fb;  // "QFI\xfb"
 inline constexpr uint32_t kVersion2Length = 72;
 inline constexpr uint32_t kVersion3Length = 104;
@@ -127,6 +151,10 @@ inline constexpr uint64_t kCopied = uint64_t{1} << 63;
 inline constexpr uint64_t kCompressed = uint64_t{1} << 62;
 inline constexpr uint64_t kZeroFlag = 1;  // version 3, standard clusters
 inline constexpr uint64_t kL1Reserved = ~(kOffsetMask | kCopied);
+// Extended L2 entries: a second word, of which bit x says that subcluster x is
+// allocated, and bit 32 + x that it reads as zeroes.
+inline constexpr uint64_t kAllSubclustersAllocated = 0x00000000ffffffff;
+inline constexpr uint64_t kAllSubclustersZero = 0xffffffff00000000;
 inline constexpr uint64_t kStandardReserved =
     ~(kOffsetMask | kCopied | kCompressed | kZeroFlag);
 

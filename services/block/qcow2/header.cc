@@ -9,6 +9,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "services/block/qcow2/decoder.h"
 
 namespace bulkhead::block::qcow2 {
 namespace {
@@ -27,11 +29,26 @@ bool Holds(uint64_t file_bytes, uint64_t cluster_bytes, uint64_t offset,
          bytes <= file_bytes - offset;
 }
 
-// What the image calls an unknown bit, or its number.
-std::string FeatureName(const std::vector<RawFeatureName>& names,
+// What the specification calls a bit; else what the image calls it.
+std::string FeatureName(const std::vector<RawFeatureName>& names, uint8_t type,
                         unsigned bit) {
+  static constexpr struct {
+    uint8_t type;
+    unsigned bit;
+    const char* name;
+  } kKnown[] = {{0, 0, "dirty"},
+                {0, 1, "corrupt"},
+                {0, 2, "external data file"},
+                {0, 3, "compression type"},
+                {0, 4, "extended L2 entries"},
+                {1, 0, "lazy refcounts"},
+                {2, 0, "bitmaps"},
+                {2, 1, "raw external data"}};
+  for (const auto& known : kKnown) {
+    if (known.type == type && known.bit == bit) return known.name;
+  }
   for (const RawFeatureName& name : names) {
-    if (name.type != 0 || name.bit != bit) continue;
+    if (name.type != type || name.bit != bit) continue;
     const absl::string_view text(name.name,
                                  strnlen(name.name, sizeof(name.name)));
     return absl::StrCat("\"", absl::CHexEscape(text), "\" (bit ", bit, ")");
@@ -39,26 +56,23 @@ std::string FeatureName(const std::vector<RawFeatureName>& names,
   return absl::StrCat("bit ", bit);
 }
 
-absl::Status CheckFeatures(const Header& header,
-                           const std::vector<RawFeatureName>& names) {
-  const uint64_t unknown = header.incompatible & ~kKnownIncompatible;
-  if (unknown != 0) {
-    std::string list;
+void NameFeatures(const std::vector<RawFeatureName>& names, Header* header) {
+  const uint64_t bits[] = {header->incompatible, header->compatible,
+                           header->autoclear};
+  for (uint8_t type = 0; type < 3; ++type) {
     for (unsigned bit = 0; bit < 64; ++bit) {
-      if ((unknown >> bit & 1) == 0) continue;
-      absl::StrAppend(&list, list.empty() ? "" : ", ", FeatureName(names, bit));
+      if ((bits[type] >> bit & 1) == 0) continue;
+      const std::string name = FeatureName(names, type, bit);
+      if (type == 0 && (~kKnownIncompatible >> bit & 1) != 0) {
+        header->unknown_features.push_back(name);
+      }
+      header->features.push_back(name);
     }
-    return absl::UnimplementedError(
-        absl::StrCat("unsupported qcow2 feature: ", list));
   }
-  if ((header.incompatible & kExternalData) != 0) {
-    return absl::UnimplementedError(
-        "unsupported qcow2 feature: external data file");
-  }
-  if (header.compression > kZstd) {
-    return absl::UnimplementedError(absl::StrCat(
-        "unsupported qcow2 feature: compression type ", header.compression));
-  }
+}
+
+// What contradicts itself, supported or not.
+absl::Status CheckSense(const Header& header) {
   const bool says_type = (header.incompatible & kCompressionType) != 0;
   if (says_type != (header.compression != kZlib)) {
     return Invalid("compression type and its feature bit disagree");
@@ -139,19 +153,7 @@ absl::Status TakeFields(const RawHeader& raw, uint32_t header_length,
   if (header->size_bytes > kMaxVirtualSize) {
     return Invalid("the disk is absurdly large");
   }
-  if (raw.crypt_method == kCryptLuks) {
-    return absl::UnimplementedError(
-        "unsupported qcow2 feature: LUKS encryption");
-  }
-  if (raw.crypt_method == kCryptAes) {
-    return absl::UnimplementedError(
-        "unsupported qcow2 feature: legacy AES encryption");
-  }
-  if (raw.crypt_method != kCryptNone) {
-    return absl::UnimplementedError(
-        absl::StrCat("unsupported qcow2 feature: encryption method ",
-                     uint32_t{raw.crypt_method}));
-  }
+  header->crypt_method = raw.crypt_method;
   return absl::OkStatus();
 }
 
@@ -188,13 +190,11 @@ absl::Status CheckTables(const Header& header, uint64_t file_bytes) {
   return absl::OkStatus();
 }
 
-absl::Status ReadBackingName(const RawHeader& raw,
-                             const std::vector<uint8_t>& bytes,
-                             uint64_t cluster_bytes, Header* header) {
-  const uint64_t offset = raw.backing_file_offset;
-  const uint64_t length = raw.backing_file_size;
+absl::Status ReadBackingName(uint64_t offset, uint64_t length,
+                             const std::vector<uint8_t>& bytes, uint64_t limit,
+                             Header* header) {
   if (offset == 0) return absl::OkStatus();
-  const uint64_t end = std::min<uint64_t>(cluster_bytes, bytes.size());
+  const uint64_t end = std::min<uint64_t>(limit, bytes.size());
   if (length > kMaxBackingNameBytes || length > end || offset > end - length) {
     return Invalid("the name of the backing file is not in the first cluster");
   }
@@ -206,11 +206,89 @@ absl::Status ReadBackingName(const RawHeader& raw,
   return absl::OkStatus();
 }
 
+// Version 1. `bytes` is the start of the file.
+absl::StatusOr<Header> TakeV1(const std::vector<uint8_t>& bytes,
+                              uint64_t file_bytes) {
+  constexpr uint64_t kNamesEnd = 64 << 10;
+  RawHeaderV1 raw;
+  memcpy(&raw, bytes.data(), sizeof(raw));
+  Header header;
+  header.version = 1;
+  header.cluster_bits = raw.cluster_bits;
+  header.v1_l2_bits = raw.l2_bits;
+  header.size_bytes = raw.size;
+  header.l1_offset = raw.l1_table_offset;
+  header.refcount_order = 0;
+  if (raw.cluster_bits < kMinClusterBits ||
+      raw.cluster_bits > kV1MaxClusterBits || raw.l2_bits < kV1MinL2Bits ||
+      raw.l2_bits > kV1MaxL2Bits) {
+    return Invalid(
+        "cluster_bits or l2_bits of a version 1 image is impossible");
+  }
+  if (header.size_bytes == 0) return Invalid("the disk has no size");
+  if (header.size_bytes > kMaxVirtualSize) {
+    return Invalid("the disk is absurdly large");
+  }
+  header.crypt_method = raw.crypt_method;
+  const uint64_t per_table = header.bytes_per_l2_table();
+  const uint64_t needed = (header.size_bytes + per_table - 1) / per_table;
+  if (needed * 8 > kMaxL1Bytes) return Invalid("the L1 table is too large");
+  header.l1_entries = static_cast<uint32_t>(needed);
+  if (header.l1_offset < sizeof(raw) || header.l1_offset > file_bytes ||
+      needed * 8 > file_bytes - header.l1_offset) {
+    return Invalid("the L1 table is not inside the file");
+  }
+  if (absl::Status s =
+          ReadBackingName(raw.backing_file_offset, raw.backing_file_size, bytes,
+                          kNamesEnd, &header);
+      !s.ok()) {
+    return s;
+  }
+  return header;
+}
+
 }  // namespace
 
+absl::Status CheckFeatures(const Header& header) {
+  if (!header.unknown_features.empty()) {
+    return absl::UnimplementedError(
+        absl::StrCat("unsupported qcow2 feature: ",
+                     absl::StrJoin(header.unknown_features, ", ")));
+  }
+  if ((header.incompatible & kExternalData) != 0) {
+    return absl::UnimplementedError(
+        "unsupported qcow2 feature: external data file");
+  }
+  if (header.compression > kZstd) {
+    return absl::UnimplementedError(absl::StrCat(
+        "unsupported qcow2 feature: compression type ", header.compression));
+  }
+  if (header.crypt_method == kCryptLuks) {
+    return absl::UnimplementedError(
+        "unsupported qcow2 feature: LUKS encryption");
+  }
+  if (header.crypt_method != kCryptNone && header.crypt_method != kCryptAes) {
+    return absl::UnimplementedError(absl::StrCat(
+        "unsupported qcow2 feature: encryption method ", header.crypt_method));
+  }
+  if (header.extended_l2() && header.encrypted()) {
+    return absl::UnimplementedError(
+        "unsupported qcow2 features together: extended L2 entries and legacy "
+        "AES encryption");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Header> ReadHeader(FileIo& file) {
+  auto header = DescribeHeader(file);
+  if (!header.ok()) return header.status();
+  if (absl::Status s = CheckFeatures(*header); !s.ok()) return s;
+  return header;
+}
+
+absl::StatusOr<Header> DescribeHeader(FileIo& file) {
   const int64_t file_bytes = file.Size();
-  if (file_bytes < int64_t{kVersion2Length}) {
+  if (file_bytes < int64_t{sizeof(RawHeaderV1)}) {
     return Invalid("not a qcow2 image: the file is too short");
   }
   // The header and its extensions lie in the first cluster.
@@ -221,9 +299,15 @@ absl::StatusOr<Header> ReadHeader(FileIo& file) {
       error != 0) {
     return Invalid(absl::StrCat("reading the header: ", strerror(-error)));
   }
+  if (!HasQcowSignature(file)) return Invalid("not a qcow2 image");
   RawHeader raw = {};
   memcpy(&raw, bytes.data(), std::min(bytes.size(), sizeof(raw)));
-  if (raw.magic != kMagic) return Invalid("not a qcow2 image");
+  if (raw.version == 1) {
+    return TakeV1(bytes, static_cast<uint64_t>(file_bytes));
+  }
+  if (bytes.size() < kVersion2Length) {
+    return Invalid("not a qcow2 image: the file is too short");
+  }
   if (raw.version != 2 && raw.version != 3) {
     return absl::UnimplementedError(
         absl::StrCat("unsupported qcow version ", uint32_t{raw.version}));
@@ -243,7 +327,10 @@ absl::StatusOr<Header> ReadHeader(FileIo& file) {
   if (header_length > extensions_end) {
     return Invalid("the header is longer than a cluster");
   }
-  if (absl::Status s = ReadBackingName(raw, bytes, cluster, &header); !s.ok()) {
+  if (absl::Status s =
+          ReadBackingName(raw.backing_file_offset, raw.backing_file_size, bytes,
+                          cluster, &header);
+      !s.ok()) {
     return s;
   }
   if (raw.backing_file_offset != 0) {
@@ -256,7 +343,8 @@ absl::StatusOr<Header> ReadHeader(FileIo& file) {
       !s.ok()) {
     return s;
   }
-  if (absl::Status s = CheckFeatures(header, names); !s.ok()) return s;
+  NameFeatures(names, &header);
+  if (absl::Status s = CheckSense(header); !s.ok()) return s;
   if (absl::Status s = CheckTables(header, static_cast<uint64_t>(file_bytes));
       !s.ok()) {
     return s;

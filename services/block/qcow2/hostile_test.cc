@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "services/block/memory_file.h"
 #include "services/block/qcow2/chain.h"
 #include "services/block/qcow2/check.h"
@@ -50,6 +51,27 @@ class HostileTest : public ::testing::Test {
     image_.bytes().replace(at, name.size(), name);
   }
 
+  // A dirty image, so that its snapshots are walked when it is opened to be
+  // written; their table is the last thing in the file.
+  struct Snapshot {
+    uint32_t l1_size = 2;
+    uint64_t l1_offset = TinyImage::kL1;
+    uint32_t extra_bytes = 0;
+    uint32_t count = 1;
+  };
+  void PutSnapshot(const Snapshot& snapshot) {
+    if (image_.bytes().size() == TinyImage::kClusters * kCluster) {
+      image_.Set64(72, kDirty);
+    }
+    const uint64_t at = (image_.bytes().size() + 511) / 512 * 512;
+    image_.bytes().resize(at + 40, 0);
+    image_.Set32(60, snapshot.count);
+    image_.Set64(64, at);
+    image_.Set64(at, snapshot.l1_offset);
+    image_.Set32(at + 8, snapshot.l1_size);
+    image_.Set32(at + 36, snapshot.extra_bytes);
+  }
+
   TinyImage image_;
   std::vector<ChainFile> parents_;
   std::shared_ptr<MemoryDisk> disk_;
@@ -59,7 +81,7 @@ TEST_F(HostileTest, TinyImageItselfIsSound) {
   Rig rig = OpenRig();
   EXPECT_EQ(rig.ReadOk(0, TinyImage::kDiskBytes), TinyImage::Content());
   MemoryFile file(disk_);
-  const auto report = Check(file);
+  const auto report = Check(file, kSetUpBudget);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->corruptions, 0u) << report->first_problem;
   EXPECT_EQ(report->leaks, 0u);
@@ -92,7 +114,14 @@ TEST_F(HostileTest, EncryptionIsRefusedByName) {
   EXPECT_EQ(Refusal(), "t.qcow2: unsupported qcow2 feature: LUKS encryption");
   image_.Set32(32, kCryptAes);
   EXPECT_EQ(Refusal(),
-            "t.qcow2: unsupported qcow2 feature: legacy AES encryption");
+            "t.qcow2: images with legacy AES encryption are read-only; "
+            "qemu-img convert makes one without");
+  EXPECT_EQ(Refusal(/*read_only=*/true),
+            "t.qcow2: the image has legacy AES encryption, and the VM "
+            "description gives no key file");
+  image_.Set32(32, 3);
+  EXPECT_EQ(Refusal(),
+            "t.qcow2: unsupported qcow2 feature: encryption method 3");
 }
 
 TEST_F(HostileTest, ExternalDataFileIsRefusedByName) {
@@ -320,6 +349,144 @@ TEST_F(HostileTest, FullRefcountTableOfGarbageGivesAnErrorNotAHang) {
   EXPECT_NE(Refusal(), "");
 }
 
+// ---- Bugs published of other readers of these formats
+
+// CVE-2014-0143: "integer overflows ... large L1 table in
+// qcow2_snapshot_load_tmp" and in qcow2_grow_l1_table.
+TEST_F(HostileTest, Cve20140143HugeL1TableOfASnapshotIsRefused) {
+  PutSnapshot({.l1_size = 0x20000001, .l1_offset = TinyImage::kL1});
+  EXPECT_EQ(Refusal(), "t.qcow2: a snapshot's L1 table is too large");
+  EXPECT_EQ(Refusal(/*read_only=*/true), "");
+  PutSnapshot({.l1_size = 2, .l1_offset = uint64_t{1} << 62});
+  EXPECT_EQ(Refusal(), "t.qcow2: a snapshot's L1 table lies outside the file");
+  PutSnapshot({.l1_size = 2, .l1_offset = 7});
+  EXPECT_EQ(Refusal(), "t.qcow2: a snapshot's L1 table is misaligned");
+}
+
+// CVE-2014-0143: "crafted cluster indexes in the get_refcount function".
+TEST_F(HostileTest, Cve20140143EntryWithAHugeClusterIndexIsNoCluster) {
+  image_.Set64(72, kDirty);
+  image_.SetL2(5, (uint64_t{1} << 55) | kCopied);
+  EXPECT_EQ(Refusal(), absl::StrCat("t.qcow2: data at ", uint64_t{1} << 55,
+                                    " lies outside the file"));
+  image_.Set64(72, 0);
+  Rig rig = OpenRig();
+  std::string data;
+  EXPECT_EQ(rig.Read(5 * kCluster, kCluster, &data), IoStatus::kCorrupt);
+  EXPECT_EQ(rig.Write(5 * kCluster, std::string(kCluster, 'x')),
+            IoStatus::kCorrupt);
+}
+
+// CVE-2014-0144: fields of the header that nobody had looked at.
+TEST_F(HostileTest, Cve20140144HeaderFieldsBeyondAllBoundsAreRefused) {
+  const struct {
+    uint64_t at;
+    uint32_t value;
+  } kFields[] = {{100, 0xfffffff8},           // header_length
+                 {100, 4},          {96, 7},  // refcount_order
+                 {56, 0x7fffffff},            // refcount_table_clusters
+                 {60, 0xffffffff},            // nb_snapshots
+                 {20, 64},                    // cluster_bits
+                 {36, 0x40000000}};           // l1_size
+  for (const auto& field : kFields) {
+    image_ = TinyImage();
+    image_.Set32(field.at, field.value);
+    EXPECT_NE(Refusal(/*read_only=*/true), "") << field.at;
+  }
+}
+
+// CVE-2014-0145: "a large number of snapshots", a snapshot table beyond the
+// file's end, and names and extra data that do not end.
+TEST_F(HostileTest, Cve20140145SnapshotTableThatDoesNotEndIsRefused) {
+  PutSnapshot({.count = 65537});
+  EXPECT_EQ(Refusal(/*read_only=*/true), "t.qcow2: too many snapshots");
+  PutSnapshot({.count = 65536});
+  EXPECT_EQ(Refusal(), "t.qcow2: the snapshot table is cut off");
+  PutSnapshot({.extra_bytes = 0xffffffff, .count = 2});
+  EXPECT_EQ(Refusal(), "t.qcow2: the snapshot table is too large");
+}
+
+// CVE-2014-0146: an image that fails to open after its snapshots were counted
+// and before they were read.
+TEST_F(HostileTest, Cve20140146SnapshotsOfAnImageThatIsRefusedAreNotTouched) {
+  PutSnapshot({});
+  image_.Set64(64, ~uint64_t{511});
+  EXPECT_EQ(Refusal(/*read_only=*/true),
+            "t.qcow2: the snapshot table is not inside the file");
+}
+
+// CVE-2014-0147: counts that a snapshot's tables drive up or down by mistake.
+// (Such an image contradicts its own COPIED flags: what the snapshot has is
+// lost with the first write. The disk is not.)
+TEST_F(HostileTest, Cve20140147SnapshotWhoseTablesAreTheActiveOnesIsCounted) {
+  PutSnapshot({.l1_size = 2, .l1_offset = TinyImage::kL1});
+  Rig rig = OpenRig();
+  EXPECT_EQ(rig.Write(0, std::string(kCluster, 'x')), IoStatus::kOk);
+  EXPECT_EQ(rig.Flush(), IoStatus::kOk);
+  EXPECT_EQ(rig.ReadOk(0, kCluster), std::string(kCluster, 'x'));
+  rig.Close();
+  // Counts are what the tables say, no more and no less.
+  MemoryFile file(disk_);
+  const auto report = Check(file, kSetUpBudget);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->leaks, 0u);
+}
+
+// CVE-2024-4467: the name of the external data file was opened, "json:" and
+// all. CVE-2026-27211: a backing file of the image's own choice was opened.
+TEST_F(HostileTest, Cve20244467NamesOfOtherFilesAreNeverOpened) {
+  image_.Set64(72, kExternalData);
+  image_.Set32(104, 0x44415441);  // "DATA"
+  image_.Set32(108, 24);
+  image_.bytes().replace(112, 24, "json:{\"driver\":\"file\"  ");
+  EXPECT_EQ(Refusal(),
+            "t.qcow2: unsupported qcow2 feature: external data file");
+}
+TEST_F(HostileTest, Cve202627211BackingFileOfTheImagesChoiceIsNotOpened) {
+  for (const std::string name :
+       {"/etc/shadow", "json:{\"file.filename\":\"/etc/shadow\"}",
+        "nbd://127.0.0.1/", "/proc/self/fd/3"}) {
+    image_ = TinyImage();
+    NameParent(name);
+    EXPECT_NE(Refusal(/*read_only=*/true)
+                  .find("which the VM description does not name"),
+              std::string::npos);
+  }
+}
+
+// ---- Walks have an end
+
+TEST_F(HostileTest, SnapshotsThatNameOneTableThousandsOfTimesAreNotAllWalked) {
+  // 40 KiB of snapshots that all have the same 4 MiB of L1 entries, which all
+  // name one table: 21 GiB to walk.
+  constexpr uint32_t kEntries = 512 << 10;
+  image_.Set64(72, kDirty);
+  const uint64_t l1_at = image_.bytes().size();
+  image_.bytes().resize(l1_at + kEntries * 8, 0);
+  for (uint64_t i = 0; i < kEntries; ++i) {
+    image_.Set64(l1_at + i * 8, TinyImage::kL2 + kCluster);
+  }
+  PutSnapshot({.l1_size = kEntries, .l1_offset = l1_at, .count = 1000});
+  const uint64_t entry = image_.bytes().size() - 40;
+  const std::string snapshot = image_.bytes().substr(entry, 40);
+  for (int i = 1; i < 1000; ++i) image_.bytes() += snapshot;
+  EXPECT_EQ(Refusal(),
+            "t.qcow2: its tables are too many to be walked here; qemu-img "
+            "check -r all looks at all of them");
+}
+
+TEST_F(HostileTest, FileOfMoreClustersThanTheBudgetIsNotCounted) {
+  image_.bytes().resize(uint64_t{64} << 20);
+  auto shared = std::make_shared<MemoryDisk>();
+  shared->bytes = std::move(image_.bytes());
+  MemoryFile file(shared);
+  const auto report =
+      Check(file, {.clusters = 1 << 16, .table_bytes = 1 << 20});
+  EXPECT_EQ(report.status().message(),
+            "its clusters are too many to be counted here; qemu-img check -r "
+            "all counts all of them");
+}
+
 // ---- The host's failures
 
 TEST_F(HostileTest, NoSpaceIsReportedTheImageStaysSoundAndWritingResumes) {
@@ -334,7 +501,7 @@ TEST_F(HostileTest, NoSpaceIsReportedTheImageStaysSoundAndWritingResumes) {
   EXPECT_EQ(rig.ReadOk(8 * kCluster, data.size()), data);
   rig.Close();
   MemoryFile file(disk_);
-  const auto report = Check(file);
+  const auto report = Check(file, kSetUpBudget);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(report->corruptions, 0u) << report->first_problem;
   EXPECT_EQ(report->leaks, 0u);

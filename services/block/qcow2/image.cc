@@ -27,14 +27,18 @@ absl::StatusOr<std::vector<uint64_t>> ReadTable(FileIo& file, uint64_t offset,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Image>> Image::Open(std::unique_ptr<FileIo> file,
-                                                   size_t cache_bytes) {
+                                                   size_t cache_bytes,
+                                                   const std::string& aes_key) {
   absl::StatusOr<Header> header = ReadHeader(*file);
   if (!header.ok()) return header.status();
   std::unique_ptr<Image> image(new Image(std::move(file), *std::move(header)));
+  if (absl::Status s = image->TakeKey(aes_key); !s.ok()) return s;
   if (absl::Status s = image->ReadL1(); !s.ok()) return s;
-  if (absl::Status s = image->NoteMetadata(); !s.ok()) return s;
-  const size_t slice_bytes =
-      std::min<size_t>(kMaxSliceBytes, image->header_.cluster_bytes());
+  const bool is_v1 = image->header_.version == 1;
+  absl::Status checked = is_v1 ? image->CheckV1Tables() : image->NoteMetadata();
+  if (!checked.ok()) return checked;
+  const size_t slice_bytes = std::min<size_t>(
+      kMaxSliceBytes, image->header_.l2_entries() * image->entry_bytes_);
   image->entries_per_slice_ = slice_bytes / image->entry_bytes_;
   image->cache_ = std::make_unique<L2Cache>(
       slice_bytes, std::max(kMinSlices, cache_bytes / slice_bytes));
@@ -46,6 +50,44 @@ Image::Image(std::unique_ptr<FileIo> file, Header header)
       header_(std::move(header)),
       file_bytes_(static_cast<uint64_t>(std::max<int64_t>(0, file_->Size()))),
       entry_bytes_(header_.extended_l2() ? 16 : 8) {}
+
+absl::Status Image::TakeKey(const std::string& aes_key) {
+  coding_.cluster_bits = header_.cluster_bits;
+  coding_.disk_bytes = header_.size_bytes;
+  coding_.encrypted = header_.encrypted();
+  if (!header_.encrypted()) {
+    if (aes_key.empty()) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        "the image is not encrypted, and the VM description gives a key");
+  }
+  if (aes_key.size() != kAesKeyBytes) {
+    return absl::FailedPreconditionError(
+        "the image has legacy AES encryption, and the VM description gives no "
+        "key file");
+  }
+  std::copy(aes_key.begin(), aes_key.end(), coding_.key.begin());
+  if (!Decoder::IsPossible(coding_)) {
+    return absl::UnimplementedError(
+        "a disk of more than 8 TiB with legacy AES encryption");
+  }
+  return absl::OkStatus();
+}
+
+// Version 1 is only read, so tables that overlap do no harm. They must be
+// there.
+absl::Status Image::CheckV1Tables() const {
+  const uint64_t table_bytes = header_.l2_entries() * 8;
+  for (const uint64_t table : l1_) {
+    if (table == 0) continue;
+    if (table % kCompressedSectorBytes != 0 || table >= file_bytes_ ||
+        table_bytes > file_bytes_ - table) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the L1 table points to ", table,
+                       ", which is outside the file or misaligned"));
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Image::ReadL1() {
   auto l1 = ReadTable(*file_, header_.l1_offset, header_.l1_entries);
@@ -105,7 +147,8 @@ absl::Status Image::NoteMetadata() {
 }
 
 uint64_t Image::SliceOffset(uint64_t offset_bytes) const {
-  const uint64_t table = l1_[L1Index(offset_bytes)] & kOffsetMask;
+  uint64_t table = l1_[L1Index(offset_bytes)];
+  if (header_.version != 1) table &= kOffsetMask;
   if (table == 0) return 0;
   const uint64_t index =
       (offset_bytes >> header_.cluster_bits) & (header_.l2_entries() - 1);
@@ -126,8 +169,12 @@ uint64_t Image::EntryBitmap(const L2Slice& slice, size_t index) const {
   return LoadBe64(slice.bytes + index * entry_bytes_ + 8);
 }
 
-void Image::SetEntry(L2Slice* slice, size_t index, uint64_t entry) const {
+void Image::SetEntry(L2Slice* slice, size_t index, uint64_t entry,
+                     uint64_t bitmap) const {
   StoreBe64(slice->bytes + index * entry_bytes_, entry);
+  if (header_.extended_l2()) {
+    StoreBe64(slice->bytes + index * entry_bytes_ + 8, bitmap);
+  }
 }
 
 bool Image::IsUsableData(uint64_t host_offset) const {
@@ -158,7 +205,31 @@ Extent Image::DecodeCompressed(uint64_t entry) const {
   return extent;
 }
 
+Extent Image::DecodeV1(uint64_t entry, uint64_t offset_bytes) const {
+  const uint64_t cluster = header_.cluster_bytes();
+  Extent extent;
+  if (entry == 0) {
+    extent.kind = Extent::Kind::kUnallocated;
+  } else if ((entry & kV1Compressed) != 0) {
+    const unsigned offset_bits = 63 - header_.cluster_bits;
+    extent.host_offset = entry & ((uint64_t{1} << offset_bits) - 1);
+    extent.compressed_bytes =
+        static_cast<uint32_t>(entry >> offset_bits & (cluster - 1));
+    if (extent.host_offset >= sizeof(RawHeaderV1) &&
+        extent.host_offset < file_bytes_ && extent.compressed_bytes > 0) {
+      extent.kind = Extent::Kind::kCompressed;
+    }
+  } else if (entry % cluster == 0 && entry < file_bytes_) {
+    extent.kind =
+        header_.encrypted() ? Extent::Kind::kEncrypted : Extent::Kind::kData;
+    extent.host_offset =
+        header_.encrypted() ? entry : entry + offset_bytes % cluster;
+  }
+  return extent;
+}
+
 Extent Image::Decode(uint64_t entry, uint64_t offset_bytes) const {
+  if (header_.version == 1) return DecodeV1(entry, offset_bytes);
   if ((entry & kCompressed) != 0) return DecodeCompressed(entry);
   Extent extent;
   const uint64_t host = entry & kOffsetMask;
@@ -174,6 +245,10 @@ Extent Image::Decode(uint64_t entry, uint64_t offset_bytes) const {
   extent.kind = zero ? Extent::Kind::kZeroAllocated : Extent::Kind::kData;
   extent.copied = (entry & kCopied) != 0;
   extent.host_offset = host + offset_bytes % header_.cluster_bytes();
+  if (header_.encrypted() && extent.kind == Extent::Kind::kData) {
+    extent.kind = Extent::Kind::kEncrypted;
+    extent.host_offset = host;
+  }
   return extent;
 }
 
@@ -187,6 +262,7 @@ Extent Image::Map(const L2Slice& slice, uint64_t offset_bytes,
   Extent extent = Decode(Entry(slice, index), offset_bytes);
   extent.length_bytes = std::min(max_bytes, cluster - offset_bytes % cluster);
   if (extent.kind == Extent::Kind::kCompressed ||
+      extent.kind == Extent::Kind::kEncrypted ||
       extent.kind == Extent::Kind::kInvalid) {
     return extent;
   }
@@ -202,18 +278,25 @@ Extent Image::Map(const L2Slice& slice, uint64_t offset_bytes,
   return extent;
 }
 
-// qcow2.txt "Extended L2 Entries": bit x of the bitmap says that subcluster x
-// is allocated, bit 32 + x that it reads as zeroes.
-Extent Image::MapSubclusters(const L2Slice& slice, uint64_t offset_bytes,
-                             uint64_t max_bytes) const {
-  const uint64_t cluster = header_.cluster_bytes();
-  const uint64_t subcluster = cluster / kSubclusters;
-  const size_t index = IndexInSlice(offset_bytes);
-  const uint64_t entry = Entry(slice, index);
-  const uint64_t bitmap = EntryBitmap(slice, index);
+// qcow2.txt "Extended L2 Entries".
+Extent::Kind Image::KindOfSubcluster(const Extent& cluster, uint64_t bitmap,
+                                     unsigned x) {
+  const bool has_cluster = cluster.host_offset != 0;
+  const bool allocated = (bitmap >> x & 1) != 0;
+  const bool zero = (bitmap >> (kSubclusters + x) & 1) != 0;
+  if ((allocated && zero) || (allocated && !has_cluster)) {
+    return Extent::Kind::kInvalid;
+  }
+  if (allocated) return Extent::Kind::kData;
+  if (!zero) return Extent::Kind::kUnallocated;
+  return has_cluster ? Extent::Kind::kZeroAllocated : Extent::Kind::kZero;
+}
+
+// What an extended entry says of its cluster: kCompressed, kInvalid, or else
+// kData with or without a place in the file.
+Extent Image::DecodeExtended(uint64_t entry, uint64_t bitmap,
+                             uint64_t offset_bytes) const {
   Extent extent = Decode(entry, offset_bytes);
-  const uint64_t in_cluster = offset_bytes % cluster;
-  extent.length_bytes = std::min(max_bytes, cluster - in_cluster);
   if (extent.kind == Extent::Kind::kCompressed) {
     if (bitmap != 0) extent.kind = Extent::Kind::kInvalid;
     return extent;
@@ -223,22 +306,71 @@ Extent Image::MapSubclusters(const L2Slice& slice, uint64_t offset_bytes,
     extent.kind = Extent::Kind::kInvalid;
     return extent;
   }
-  const bool has_cluster = extent.host_offset != 0;
-  const auto kind_of = [&](unsigned x) {
-    const bool allocated = (bitmap >> x & 1) != 0;
-    const bool zero = (bitmap >> (32 + x) & 1) != 0;
-    if ((allocated && zero) || (allocated && !has_cluster)) {
-      return Extent::Kind::kInvalid;
+  extent.kind = Extent::Kind::kData;
+  return extent;
+}
+
+Extent Image::MapSubclusters(const L2Slice& slice, uint64_t offset_bytes,
+                             uint64_t max_bytes) const {
+  const uint64_t cluster = header_.cluster_bytes();
+  const uint64_t subcluster = header_.subcluster_bytes();
+  size_t index = IndexInSlice(offset_bytes);
+  uint64_t bitmap = EntryBitmap(slice, index);
+  Extent extent = DecodeExtended(Entry(slice, index), bitmap, offset_bytes);
+  const uint64_t in_cluster = offset_bytes % cluster;
+  if (extent.kind != Extent::Kind::kData) {
+    extent.length_bytes = std::min(max_bytes, cluster - in_cluster);
+    return extent;
+  }
+  auto x = static_cast<unsigned>(in_cluster / subcluster);
+  extent.kind = KindOfSubcluster(extent, bitmap, x);
+  extent.length_bytes = subcluster - in_cluster % subcluster;
+  while (extent.length_bytes < max_bytes) {
+    Extent next = extent;
+    if (++x == kSubclusters) {
+      if (++index == entries_per_slice_) break;
+      x = 0;
+      bitmap = EntryBitmap(slice, index);
+      next = DecodeExtended(Entry(slice, index), bitmap, 0);
+      if (next.kind != Extent::Kind::kData || next.copied != extent.copied) {
+        break;
+      }
+      // Unallocated subclusters may be continued wherever the cluster lies.
+      if (next.host_offset != 0
+              ? next.host_offset != extent.host_offset + extent.length_bytes
+              : extent.host_offset != 0) {
+        break;
+      }
     }
-    if (allocated) return Extent::Kind::kData;
-    if (!zero) return Extent::Kind::kUnallocated;
-    return has_cluster ? Extent::Kind::kZeroAllocated : Extent::Kind::kZero;
-  };
-  unsigned x = static_cast<unsigned>(in_cluster / subcluster);
-  extent.kind = kind_of(x);
-  uint64_t length = subcluster - in_cluster % subcluster;
-  while (++x < kSubclusters && kind_of(x) == extent.kind) length += subcluster;
-  extent.length_bytes = std::min(extent.length_bytes, length);
+    if (KindOfSubcluster(next, bitmap, x) != extent.kind) break;
+    extent.length_bytes += subcluster;
+  }
+  extent.length_bytes = std::min(extent.length_bytes, max_bytes);
+  return extent;
+}
+
+Extent Image::MapCluster(const L2Slice& slice, uint64_t offset_bytes) const {
+  const uint64_t cluster = header_.cluster_bytes();
+  const uint64_t start = offset_bytes / cluster * cluster;
+  if (!header_.extended_l2()) return Map(slice, start, cluster);
+  const size_t index = IndexInSlice(start);
+  const uint64_t bitmap = EntryBitmap(slice, index);
+  Extent extent = DecodeExtended(Entry(slice, index), bitmap, start);
+  extent.length_bytes = cluster;
+  if (extent.kind != Extent::Kind::kData) return extent;
+  const bool has_cluster = extent.host_offset != 0;
+  for (unsigned x = 0; x < kSubclusters; ++x) {
+    if (KindOfSubcluster(extent, bitmap, x) == Extent::Kind::kInvalid) {
+      extent.kind = Extent::Kind::kInvalid;
+      return extent;
+    }
+  }
+  if (bitmap == kAllSubclustersZero) {
+    extent.kind =
+        has_cluster ? Extent::Kind::kZeroAllocated : Extent::Kind::kZero;
+  } else if (!has_cluster) {
+    extent.kind = Extent::Kind::kUnallocated;
+  }
   return extent;
 }
 

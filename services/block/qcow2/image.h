@@ -1,11 +1,12 @@
-// Image is one qcow2 file of a chain as its tables tell it: where a part of
-// the disk lies. It reads no data and changes nothing by itself.
+// Image is one qcow2 (or qcow) file of a chain as its tables tell it: where a
+// part of the disk lies. It reads no data and changes nothing by itself.
 //
 // TRUST    The file is hostile. What Map answers has been checked: a data
 //          extent starts inside the file, on a cluster's edge, and not on
 //          metadata that is known.
 // ERRORS   Open: as ReadHeader, and InvalidArgument for an L1 table that
-//          points outside the file, at other metadata or twice at one table.
+//          points outside the file, at other metadata or twice at one table;
+//          FailedPrecondition: an encrypted image without a key.
 //          Map: kInvalid extents.
 // THREADS  Open: set-up. All else: the loop.
 // SPEC     qcow2.txt "Cluster mapping".
@@ -15,12 +16,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/block/file_io.h"
 #include "services/block/qcow2/cluster_set.h"
+#include "services/block/qcow2/decoder.h"
 #include "services/block/qcow2/header.h"
 #include "services/block/qcow2/l2_cache.h"
 
@@ -34,6 +37,7 @@ struct Extent {
     kZeroAllocated,  // zeroes, with a cluster kept for later
     kData,
     kCompressed,  // one cluster: host_offset and compressed_bytes
+    kEncrypted,   // one cluster, at host_offset
     kInvalid,     // the entry makes no sense
   };
   Kind kind = Kind::kInvalid;
@@ -45,13 +49,17 @@ struct Extent {
 
 class Image {
  public:
+  // `aes_key`: 16 bytes, or empty. Encrypted data are not looked at here, and
+  // nothing tells a wrong key from the right one.
   static absl::StatusOr<std::unique_ptr<Image>> Open(
-      std::unique_ptr<FileIo> file, size_t cache_bytes);
+      std::unique_ptr<FileIo> file, size_t cache_bytes,
+      const std::string& aes_key);
 
   const Header& header() const { return header_; }
   Header& mutable_header() { return header_; }
   FileIo& file() { return *file_; }
   L2Cache& cache() { return *cache_; }
+  const Coding& coding() const { return coding_; }
 
   // ---- L1
   uint64_t L1Index(uint64_t offset_bytes) const {
@@ -74,7 +82,10 @@ class Image {
   uint64_t Entry(const L2Slice& slice, size_t index) const;
   // The subcluster bitmap of extended entries.
   uint64_t EntryBitmap(const L2Slice& slice, size_t index) const;
-  void SetEntry(L2Slice* slice, size_t index, uint64_t entry) const;
+  // `bitmap` only matters where entries are extended.
+  void SetEntry(L2Slice* slice, size_t index, uint64_t entry,
+                uint64_t bitmap) const;
+  size_t entry_bytes() const { return entry_bytes_; }
   uint64_t EntryFileOffset(const L2Slice& slice, size_t index) const {
     return slice.file_offset + index * entry_bytes_;
   }
@@ -83,6 +94,9 @@ class Image {
   // `max_bytes` of the disk and never beyond the slice.
   Extent Map(const L2Slice& slice, uint64_t offset_bytes,
              uint64_t max_bytes) const;
+  // What the entry of the whole cluster says: as Map, but for subclusters that
+  // differ: kData if there is a cluster in the file, else kUnallocated.
+  Extent MapCluster(const L2Slice& slice, uint64_t offset_bytes) const;
   // The disk's bytes from `offset_bytes` to its L2 table's end; of an image
   // without that table they are unallocated.
   uint64_t BytesToEndOfTable(uint64_t offset_bytes) const;
@@ -94,16 +108,24 @@ class Image {
 
  private:
   Image(std::unique_ptr<FileIo> file, Header header);
+  absl::Status TakeKey(const std::string& aes_key);
   absl::Status ReadL1();
   absl::Status NoteMetadata();
   Extent Decode(uint64_t entry, uint64_t offset_bytes) const;
+  Extent DecodeV1(uint64_t entry, uint64_t offset_bytes) const;
   Extent DecodeCompressed(uint64_t entry) const;
+  static Extent::Kind KindOfSubcluster(const Extent& cluster, uint64_t bitmap,
+                                       unsigned x);
+  Extent DecodeExtended(uint64_t entry, uint64_t bitmap,
+                        uint64_t offset_bytes) const;
   Extent MapSubclusters(const L2Slice& slice, uint64_t offset_bytes,
                         uint64_t max_bytes) const;
   bool IsUsableData(uint64_t host_offset) const;
+  absl::Status CheckV1Tables() const;
 
   std::unique_ptr<FileIo> file_;
   Header header_;
+  Coding coding_;
   std::unique_ptr<L2Cache> cache_;
   std::vector<uint64_t> l1_;
   ClusterSet metadata_;

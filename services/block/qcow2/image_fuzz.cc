@@ -112,14 +112,14 @@ void RunOne(const std::string& bytes, bool read_only, const uint8_t* requests,
   disk->bytes = bytes;
   disk->space = 64 << 20;
   MemoryFile file(disk);
-  (void)Check(file);
+  (void)Check(file, kSetUpBudget);
   std::vector<ChainFile> chain;
   chain.push_back({std::make_unique<MemoryFile>(disk), true, "fuzz"});
   auto pool = WorkerPool::Create(0, AtEnd::kJoin);
   if (!pool.ok()) return;
   auto engine = OpenChain(
       std::move(chain), *std::move(pool),
-      {.engine = {.read_only = read_only, .inflated_cache_bytes = 64 << 10},
+      {.engine = {.read_only = read_only, .decoded_cache_bytes = 64 << 10},
        .l2_cache_bytes = 64 << 10});
   if (engine.ok()) Use(**engine, requests, size);
 }

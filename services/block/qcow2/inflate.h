@@ -1,11 +1,11 @@
-// Inflater takes compressed clusters apart, with memory taken once: nothing is
-// allocated per cluster, so it works in a process that cannot ask for more.
+// Inflater takes zstd clusters apart (zlib ones are libqcow's: decoder.h), with
+// memory taken once: nothing is allocated per cluster, so it works in a process
+// that cannot ask for more.
 //
 // TRUST    The compressed bytes are hostile. Output never exceeds the buffer.
 // ERRORS   false: the bytes are no compressed cluster of that size.
 // THREADS  One at a time per Inflater.
-// SPEC     qcow2.txt "Compressed Clusters": raw deflate with a 4 KiB window,
-//          or one zstd frame.
+// SPEC     qcow2.txt "Compressed Clusters": one zstd frame.
 
 #ifndef BULKHEAD_SERVICES_BLOCK_QCOW2_INFLATE_H_
 #define BULKHEAD_SERVICES_BLOCK_QCOW2_INFLATE_H_
@@ -16,17 +16,23 @@
 
 #include "absl/types/span.h"
 
+struct ZSTD_DCtx_s;
+
 namespace bulkhead::block::qcow2 {
 
 class Inflater {
  public:
-  // `type` is kZlib or kZstd. nullptr: out of memory.
-  static std::unique_ptr<Inflater> Create(uint8_t type);
-  virtual ~Inflater() = default;
+  // nullptr: out of memory.
+  static std::unique_ptr<Inflater> CreateZstd();
+  ~Inflater();
 
   // Fills all of `to`. `from` may have padding at its end.
-  virtual bool Inflate(absl::Span<const uint8_t> from,
-                       absl::Span<uint8_t> to) = 0;
+  bool Inflate(absl::Span<const uint8_t> from, absl::Span<uint8_t> to);
+
+ private:
+  Inflater() = default;
+
+  ZSTD_DCtx_s* context_ = nullptr;
 };
 
 }  // namespace bulkhead::block::qcow2

@@ -149,6 +149,10 @@ absl::StatusOr<std::unique_ptr<Backend>> TryOpenDisk(
     file->set_fd(fds.back());
     file->set_format(chain[i].is_qcow2 ? QCOW2 : RAW);
     file->set_name(chain[i].path);
+    if (chain[i].key_file.empty()) continue;
+    fds.push_back(open(chain[i].key_file.c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_GE(fds.back(), 0) << chain[i].key_file;
+    file->set_key_fd(fds.back());
   }
   auto backend =
       Open(config, {.workers = options.workers, .locks_down = false});

@@ -50,6 +50,7 @@ std::string ContentByQemu(const std::string& image);
 struct ChainMember {
   std::string path;
   bool is_qcow2 = true;
+  std::string key_file = "";
 };
 
 // A disk opened as a service opens it.

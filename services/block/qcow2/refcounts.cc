@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/str_cat.h"
 
@@ -47,8 +48,9 @@ absl::Status Refcounts::ReadTable() {
     return absl::InvalidArgumentError(
         absl::StrCat("reading the refcount table: ", strerror(-error)));
   }
-  // Room to grow, so that a worker seldom allocates.
-  table_.reserve(std::max<size_t>(raw.size() * 2, 4096));
+  // Room for the largest table there can be, so that it grows without asking
+  // for memory. What is not used is address space only.
+  table_.reserve(std::max(kMaxRefcountTableBytes, header_.cluster_bytes()) / 8);
   table_.assign(raw.begin(), raw.end());
   return absl::OkStatus();
 }
@@ -243,15 +245,36 @@ int Refcounts::GrowTable(uint64_t table_index) {
     if (wanted <= blocks) break;
     blocks = wanted;
   }
-  if (clusters * cluster > std::max(kMaxRefcountTableBytes, cluster)) {
-    return -EFBIG;
-  }
+  if (clusters * cluster / 8 > table_.capacity()) return -EFBIG;
   // [start, start + blocks): the blocks. Behind them: the table.
   if (const int error = ExtendTo(start + blocks + clusters); error != 0) {
     return error;
   }
-  std::vector<uint64_t> table = table_;
-  table.resize(clusters * cluster / 8, 0);
+  // The new entries are all behind those of the old table, which stays what it
+  // is until the header names the new one.
+  const size_t old_size = table_.size();
+  table_.resize(clusters * cluster / 8, 0);
+  const int error = WriteGrownTable(start, blocks, clusters);
+  if (error != 0) {
+    table_.resize(old_size);
+    return error;
+  }
+  table_offset_ = (start + blocks) << header_.cluster_bits;
+  table_clusters_ = clusters;
+  // Growing again before the last one was released: release it now.
+  const uint64_t first = retired_first_;
+  const uint64_t count = retired_count_;
+  retired_first_ = old_offset >> header_.cluster_bits;
+  retired_count_ = old_clusters;
+  return count > 0 ? Decrease(first, count) : 0;
+}
+
+// `blocks` refcount blocks from cluster `start` on, the table of `clusters`
+// behind them, then the header.
+int Refcounts::WriteGrownTable(uint64_t start, uint64_t blocks,
+                               uint64_t clusters) {
+  const uint64_t cluster = header_.cluster_bytes();
+  const uint64_t entries = block_entries();
   Block* fresh = Victim();
   fresh->table_index = kNone;
   for (uint64_t b = 0; b < blocks; ++b) {
@@ -265,11 +288,17 @@ int Refcounts::GrowTable(uint64_t table_index) {
         error != 0) {
       return error;
     }
-    table[start / entries + b] = offset;
+    table_[start / entries + b] = offset;
   }
-  const std::vector<Be64> raw(table.begin(), table.end());
   const uint64_t offset = (start + blocks) << header_.cluster_bits;
-  int error = WriteBytes(*file_, raw.data(), raw.size() * 8, offset);
+  int error = 0;
+  std::array<Be64, 512> piece;
+  for (size_t at = 0; error == 0 && at < table_.size();) {
+    const size_t n = std::min(piece.size(), table_.size() - at);
+    std::copy_n(table_.begin() + static_cast<ptrdiff_t>(at), n, piece.begin());
+    error = WriteBytes(*file_, piece.data(), n * 8, offset + at * 8);
+    at += n;
+  }
   if (error == 0) error = file_->Sync();
   if (error != 0) return error;
   struct {
@@ -278,17 +307,7 @@ int Refcounts::GrowTable(uint64_t table_index) {
   } place = {offset, static_cast<uint32_t>(clusters)};
   static_assert(sizeof(place) == 12);
   error = WriteBytes(*file_, &place, sizeof(place), kRefcountTableOffsetAt);
-  if (error == 0) error = file_->Sync();
-  if (error != 0) return error;
-  table_ = std::move(table);
-  table_offset_ = offset;
-  table_clusters_ = clusters;
-  // Growing again before the last one was released: release it now.
-  const uint64_t first = retired_first_;
-  const uint64_t count = retired_count_;
-  retired_first_ = old_offset >> header_.cluster_bits;
-  retired_count_ = old_clusters;
-  return count > 0 ? Decrease(first, count) : 0;
+  return error != 0 ? error : file_->Sync();
 }
 
 bool Refcounts::TakeRetired(uint64_t* first, uint64_t* count) {

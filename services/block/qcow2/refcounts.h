@@ -48,7 +48,7 @@ class Refcounts {
   int Increase(uint64_t first, uint64_t count);
   int Decrease(uint64_t first, uint64_t count);
   // For repairs: `is_used` tells of clusters whose count may not say so yet.
-  int Set(uint64_t cluster, uint64_t value,
+  int Set(uint64_t cluster, uint64_t value,  // set-up only
           const std::function<bool(uint64_t)>& is_used);
 
   // Finds free clusters, up to `wanted` of them in up to `capacity` runs,
@@ -91,6 +91,7 @@ class Refcounts {
   int CreateBlock(uint64_t table_index, uint64_t cluster, Block** block);
   int PlaceOfNewBlock(uint64_t table_index, uint64_t* cluster);
   int GrowTable(uint64_t table_index);
+  int WriteGrownTable(uint64_t start, uint64_t blocks, uint64_t clusters);
   Block* Victim();
   uint64_t Read(const Block& block, uint64_t entry) const;
   void Write(Block* block, uint64_t entry, uint64_t value) const;
