@@ -4,14 +4,16 @@ namespace bulkhead::block::qcow2 {
 
 void Bookkeeper::Run(BookkeeperOrder* order) {
   order->sync_error = 0;
+  order->publish_error = 0;
   order->release_error = 0;
   order->reserve_error = 0;
   order->runs = 0;
   if (order->must_sync || order->publications > 0 || order->releases > 0) {
-    order->sync_error = SyncAndPublish(*order);
+    SyncAndPublish(order);
   }
-  // After a failed sync it is not known what refers to what.
-  if (order->sync_error == 0 && order->releases > 0) {
+  // After a failure it is not known what refers to what.
+  if (order->sync_error == 0 && order->publish_error == 0 &&
+      order->releases > 0) {
     order->release_error = ReleaseAll(*order);
   }
   if (order->reserve_clusters > 0) {
@@ -21,19 +23,19 @@ void Bookkeeper::Run(BookkeeperOrder* order) {
   }
 }
 
-int Bookkeeper::SyncAndPublish(const BookkeeperOrder& order) {
-  if (const int error = file_->Sync(); error != 0) return error;
-  if (order.publications == 0) return 0;
-  for (size_t i = 0; i < order.publications; ++i) {
-    const Publication& publication = order.publish[i];
-    if (const int error =
-            WriteBytes(*file_, &publication.entry, publication.entry_bytes,
-                       publication.file_offset);
-        error != 0) {
-      return error;
-    }
+void Bookkeeper::SyncAndPublish(BookkeeperOrder* order) {
+  order->sync_error = file_->Sync();
+  if (order->sync_error != 0 || order->publications == 0) return;
+  for (size_t i = 0; i < order->publications; ++i) {
+    const Publication& publication = order->publish[i];
+    order->publish_error =
+        WriteBytes(*file_, &publication.entry, publication.entry_bytes,
+                   publication.file_offset);
+    if (order->publish_error != 0) return;
   }
-  return order.must_sync || order.releases > 0 ? file_->Sync() : 0;
+  if (order->must_sync || order->releases > 0) {
+    order->sync_error = file_->Sync();
+  }
 }
 
 int Bookkeeper::ReleaseAll(const BookkeeperOrder& order) {

@@ -16,7 +16,7 @@
 // TRUST    Orders come from the engine, numbers in them from hostile tables:
 //          Refcounts checks them.
 // ERRORS   Each step's own: 0 or -errno. A failed step ends the order, except
-//          that reserving is tried whatever releasing did.
+//          that reserving is tried whatever came before it.
 // THREADS  Run: wherever the engine runs it, one at a time.
 
 #ifndef BULKHEAD_SERVICES_BLOCK_QCOW2_BOOKKEEPER_H_
@@ -67,7 +67,8 @@ struct BookkeeperOrder {
   std::array<Release, kMaxReleases> release;
 
   // Results.
-  int sync_error = 0;
+  int sync_error = 0;     // for good: the kernel tells of lost data once
+  int publish_error = 0;  // of a write, which may be tried again
   int release_error = 0;
   int reserve_error = 0;
   size_t runs = 0;
@@ -82,7 +83,7 @@ class Bookkeeper {
   void Run(BookkeeperOrder* order);
 
  private:
-  int SyncAndPublish(const BookkeeperOrder& order);
+  void SyncAndPublish(BookkeeperOrder* order);
   int ReleaseAll(const BookkeeperOrder& order);
 
   FileIo* const file_;

@@ -315,6 +315,7 @@ class Engine final : public Backend {
   std::unique_ptr<OrderWork> order_;
   bool order_running_ = false;
   bool reserve_failing_ = false;
+  size_t unpublishable_ = 0;  // publications that the file did not take
 
   // Statistics.
   uint64_t leaked_clusters_ = 0;

@@ -184,8 +184,14 @@ bool Engine::FillOrder() {
   BookkeeperOrder& order = order_->order;
   if (sync_failed_) FailAll(&flush_waiters_, IoStatus::kIoError);
   order.must_sync = !flush_waiters_.empty();
-  order.publications = sync_failed_ ? 0 : publications_.size();
-  order.releases = sync_failed_ ? 0 : ReleasableCount();
+  // What the file did not take is tried again when somebody asks for it, or
+  // when there is more.
+  const bool may_publish =
+      !sync_failed_ &&
+      (order.must_sync || publications_.size() > unpublishable_ ||
+       unpublishable_ == 0);
+  order.publications = may_publish ? publications_.size() : 0;
+  order.releases = may_publish ? ReleasableCount() : 0;
   const bool low = reserve_batch_ > 0 && !reserve_failing_ &&
                    reserve_.clusters() < reserve_batch_ / 2;
   const bool must_reserve = !cluster_waiters_.empty();
@@ -243,7 +249,12 @@ void Engine::TakePublished(const BookkeeperOrder& order) {
 void Engine::FinishOrder() {
   const BookkeeperOrder& order = order_->order;
   order_running_ = false;
-  if (order.sync_error == 0) {
+  unpublishable_ = 0;
+  if (order.publish_error != 0) {
+    dirty_ = true;
+    unpublishable_ = publications_.size();
+    FailAll(&space_waiters_, StatusOfErrno(-order.publish_error));
+  } else if (order.sync_error == 0) {
     TakePublished(order);
   } else {
     // The kernel forgets a failed write-back once it has told of it: nothing
@@ -261,8 +272,9 @@ void Engine::FinishOrder() {
     for (uint64_t i = 0; i < count; ++i) active().metadata().Remove(first + i);
     AddRelease(first, count, /*may_punch=*/false);
   }
-  const IoStatus flushed =
-      order.sync_error == 0 ? IoStatus::kOk : IoStatus::kIoError;
+  const IoStatus flushed = order.sync_error != 0
+                               ? IoStatus::kIoError
+                               : StatusOfErrno(-order.publish_error);
   for (Op* op = flushing_.first; op != nullptr; op = op->next) {
     op->step = &Engine::CompleteOk;
   }
@@ -297,7 +309,7 @@ void Engine::Close() {
   std::copy_n(publications_.begin(), order.publications, order.publish.begin());
   std::copy_n(releases_.begin(), order.releases, order.release.begin());
   bookkeeper_->Run(&order);
-  if (order.sync_error != 0) return;
+  if (order.sync_error != 0 || order.publish_error != 0) return;
   for (FreeRun run = reserve_.Take(~uint64_t{0}); run.count > 0;
        run = reserve_.Take(~uint64_t{0})) {
     if (refcounts_->Decrease(run.first, run.count) != 0) return;
