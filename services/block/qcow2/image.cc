@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "absl/strings/str_cat.h"
 
@@ -49,7 +50,9 @@ Image::Image(std::unique_ptr<FileIo> file, Header header)
     : file_(std::move(file)),
       header_(std::move(header)),
       file_bytes_(static_cast<uint64_t>(std::max<int64_t>(0, file_->Size()))),
-      entry_bytes_(header_.extended_l2() ? 16 : 8) {}
+      entry_bytes_(header_.extended_l2() ? 16 : 8),
+      table_shift_(static_cast<unsigned>(
+          std::countr_zero(header_.bytes_per_l2_table()))) {}
 
 absl::Status Image::TakeKey(const std::string& aes_key) {
   coding_.cluster_bits = header_.cluster_bits;
@@ -152,13 +155,12 @@ uint64_t Image::SliceOffset(uint64_t offset_bytes) const {
   if (table == 0) return 0;
   const uint64_t index =
       (offset_bytes >> header_.cluster_bits) & (header_.l2_entries() - 1);
-  return table +
-         index / entries_per_slice_ * (entries_per_slice_ * entry_bytes_);
+  return table + (index & ~(entries_per_slice_ - 1)) * entry_bytes_;
 }
 
 uint64_t Image::BytesToEndOfTable(uint64_t offset_bytes) const {
-  return header_.bytes_per_l2_table() -
-         offset_bytes % header_.bytes_per_l2_table();
+  const uint64_t bytes = uint64_t{1} << table_shift_;
+  return bytes - (offset_bytes & (bytes - 1));
 }
 
 uint64_t Image::Entry(const L2Slice& slice, size_t index) const {

@@ -63,7 +63,7 @@ class Image {
 
   // ---- L1
   uint64_t L1Index(uint64_t offset_bytes) const {
-    return offset_bytes / header_.bytes_per_l2_table();
+    return offset_bytes >> table_shift_;
   }
   uint64_t l1_entry(uint64_t index) const { return l1_[index]; }
   void set_l1_entry(uint64_t index, uint64_t entry) { l1_[index] = entry; }
@@ -131,6 +131,7 @@ class Image {
   ClusterSet metadata_;
   uint64_t file_bytes_ = 0;
   size_t entry_bytes_ = 8;
+  unsigned table_shift_ = 0;  // of the bytes that one L2 table maps
   size_t entries_per_slice_ = 0;
 };
 

@@ -28,18 +28,22 @@ L2Slice* L2Cache::Find(uint64_t file_offset) {
   while (slice != nullptr && slice->file_offset != file_offset) {
     slice = slice->chain;
   }
-  if (slice != nullptr && slice != newest_) {
-    Unlink(slice);
-    LinkNewest(slice);
-  }
+  if (slice != nullptr) slice->used = true;
   return slice;
 }
 
 L2Slice* L2Cache::Insert(uint64_t file_offset) {
-  L2Slice* slice = oldest_;
-  while (slice != nullptr &&
-         (slice->pins > 0 || slice->state == L2Slice::State::kLoading)) {
-    slice = slice->newer;
+  L2Slice* slice = nullptr;
+  for (size_t looked = 0; looked < 2 * slices_.size(); ++looked) {
+    L2Slice* oldest = oldest_;
+    if (oldest->pins == 0 && oldest->state != L2Slice::State::kLoading &&
+        !oldest->used) {
+      slice = oldest;
+      break;
+    }
+    oldest->used = false;
+    Unlink(oldest);
+    LinkNewest(oldest);
   }
   if (slice == nullptr) return nullptr;
   if (slice->state != L2Slice::State::kEmpty) Unchain(slice);
@@ -47,6 +51,7 @@ L2Slice* L2Cache::Insert(uint64_t file_offset) {
   LinkNewest(slice);
   slice->file_offset = file_offset;
   slice->state = L2Slice::State::kLoading;
+  slice->used = true;
   slice->deferred = 0;
   slice->waiters = nullptr;
   L2Slice** bucket = Bucket(file_offset);
@@ -58,6 +63,7 @@ L2Slice* L2Cache::Insert(uint64_t file_offset) {
 void L2Cache::Remove(L2Slice* slice) {
   Unchain(slice);
   slice->state = L2Slice::State::kEmpty;
+  slice->used = false;
   Unlink(slice);
   LinkOldest(slice);
 }

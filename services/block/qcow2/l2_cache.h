@@ -30,7 +30,10 @@ struct L2Slice {
   uint32_t deferred = 0;    // changes that the file does not have yet
   void* waiters = nullptr;  // who waits for kReady; the engine's list
 
-  // The cache's: the hash chain, and the order of use.
+  // The cache's: the hash chain, and the order in which slices may be evicted.
+  // One that was used since it came up is passed over once: noting that is all
+  // that a hit costs.
+  bool used = false;
   L2Slice* chain = nullptr;
   L2Slice* older = nullptr;
   L2Slice* newer = nullptr;
@@ -44,7 +47,7 @@ class L2Cache {
   L2Cache(const L2Cache&) = delete;
   L2Cache& operator=(const L2Cache&) = delete;
 
-  // The slice, whatever its state, as the most recently used; or nullptr.
+  // The slice, whatever its state, noted as used; or nullptr.
   L2Slice* Find(uint64_t file_offset);
   // A slice for `file_offset`, which is not cached: kLoading, to be filled.
   // nullptr: no room.

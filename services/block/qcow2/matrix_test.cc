@@ -146,7 +146,9 @@ void Try(const Combination& c, unsigned number) {
     model.Run(80, 6);
     content = model.content();
     rig.Close();
-    ASSERT_EQ(CheckComplaint(path), "") << "round " << round;
+    // Bitmaps that are called outdated leave their clusters behind.
+    ASSERT_EQ(c.bitmap ? CorruptionComplaint(path) : CheckComplaint(path), "")
+        << "round " << round;
     ASSERT_TRUE(ContentByQemu(path) == content) << "round " << round;
   }
   if (!c.snapshot) return;

@@ -195,7 +195,11 @@ int Refcounts::CreateBlock(uint64_t table_index, uint64_t cluster,
   error = WriteBytes(*file_, &entry, sizeof(entry),
                      table_offset_ + table_index * 8);
   if (error == 0) error = file_->Sync();
-  if (error != 0) return error;
+  if (error != 0) {
+    // Tried again, the block gets the same place and contents.
+    table_uncertain_ = true;
+    return error;
+  }
   table_[table_index] = offset;
   fresh->table_index = table_index;
   fresh->last_use = ++use_;
@@ -307,7 +311,9 @@ int Refcounts::WriteGrownTable(uint64_t start, uint64_t blocks,
   } place = {offset, static_cast<uint32_t>(clusters)};
   static_assert(sizeof(place) == 12);
   error = WriteBytes(*file_, &place, sizeof(place), kRefcountTableOffsetAt);
-  return error != 0 ? error : file_->Sync();
+  if (error == 0) error = file_->Sync();
+  header_uncertain_ = error != 0;
+  return error;
 }
 
 bool Refcounts::TakeRetired(uint64_t* first, uint64_t* count) {
@@ -327,6 +333,7 @@ int Refcounts::Get(uint64_t cluster, uint64_t* count) {
 }
 
 int Refcounts::Change(uint64_t first, uint64_t count, bool increase) {
+  if (header_uncertain_) return -EIO;
   while (count > 0) {
     const uint64_t index = first / block_entries();
     const uint64_t entry = first % block_entries();
@@ -463,7 +470,7 @@ int Refcounts::Reserve(uint64_t wanted, FreeRun* runs, size_t capacity,
 }
 
 int Refcounts::TrimEnd() {
-  if (!file_->is_sparse()) return 0;
+  if (!file_->is_sparse() || table_uncertain_ || header_uncertain_) return 0;
   uint64_t clusters = file_clusters_;
   while (clusters > opened_clusters_) {
     uint64_t count;

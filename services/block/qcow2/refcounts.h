@@ -118,6 +118,10 @@ class Refcounts {
   uint64_t file_bytes_ = 0;
   uint64_t opened_clusters_ = 0;
   uint64_t file_clusters_ = 0;  // of the file, the last one perhaps in part
+  // After a failure it is not known whether the table names a block (the file
+  // must keep its end), or the header a table (no count may change).
+  bool table_uncertain_ = false;
+  bool header_uncertain_ = false;
   std::function<bool(uint64_t)> is_used_;
 };
 
