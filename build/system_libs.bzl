@@ -24,6 +24,7 @@ _LIBRARIES = {
     "absl_time": ("absl_time", "libabsl-dev"),
     "benchmark": ("benchmark", "libbenchmark-dev"),
     "cap_ng": ("libcap-ng", "libcap-ng-dev"),
+    "deflate": ("libdeflate", "libdeflate-dev"),
     "gmock": ("gmock", "libgmock-dev"),
     "gtest": ("gtest", "libgtest-dev"),
     "gtest_main": ("gtest_main", "libgtest-dev"),

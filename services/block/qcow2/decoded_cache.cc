@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kMinSlots = 2;
 constexpr size_t kMaxSlots = 256;
+constexpr size_t kFillers = 4;
 // Where a cluster has a megabyte, so has every buffer of libqcow's.
 constexpr size_t kLargeCluster = 1 << 20;
 constexpr size_t kFillersOfLarge = 2;
@@ -33,13 +34,14 @@ DecodedCache::DecodedCache(const std::vector<const Coding*>& codings,
   memory_.reset(new uint8_t[cluster_bytes * slots_.size()]);
   for (size_t i = 0; i < slots_.size(); ++i) {
     slots_[i].bytes = &memory_[i * cluster_bytes];
+    slots_[i].cache = this;
   }
   size_t memory = 0;
   for (const Coding* coding : codings) {
     memory = std::max(memory, Decoder::MemoryFor(*coding));
   }
   fillers_ = std::vector<Filler>(
-      cluster_bytes >= kLargeCluster ? kFillersOfLarge : kMaxFillers);
+      cluster_bytes >= kLargeCluster ? kFillersOfLarge : kFillers);
   for (Filler& filler : fillers_) {
     filler.decoder = std::make_unique<Decoder>(memory);
     for (const Coding* coding : codings) {
@@ -70,16 +72,7 @@ DecodedSlot* DecodedCache::Take(const CodedCluster& cluster) {
     if (slot.state == DecodedSlot::State::kFilling) continue;
     if (best == nullptr || slot.last_use < best->last_use) best = &slot;
   }
-  Filler* filler = nullptr;
-  for (Filler& candidate : fillers_) {
-    if (candidate.busy) continue;
-    filler = &candidate;
-    // One that need not be opened anew.
-    if (candidate.decoder->coding() == cluster.coding) break;
-  }
-  if (best == nullptr || filler == nullptr) return nullptr;
-  filler->busy = true;
-  best->filler = filler;
+  if (best == nullptr) return nullptr;
   best->state = DecodedSlot::State::kFilling;
   best->cluster = cluster;
   best->last_use = ++use_;
@@ -88,8 +81,6 @@ DecodedSlot* DecodedCache::Take(const CodedCluster& cluster) {
 }
 
 void DecodedCache::Filled(DecodedSlot* slot) {
-  slot->filler->busy = false;
-  slot->filler = nullptr;
   slot->state = slot->error == 0 ? DecodedSlot::State::kReady
                                  : DecodedSlot::State::kEmpty;
 }
@@ -105,34 +96,64 @@ void DecodedCache::Forget(const Coding* coding, uint64_t host_offset) {
   }
 }
 
+Filler* DecodedCache::AcquireFiller(const Coding* coding) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    Filler* found = nullptr;
+    for (Filler& filler : fillers_) {
+      if (filler.busy) continue;
+      found = &filler;
+      // One that need not be opened anew.
+      if (filler.decoder->coding() == coding) break;
+    }
+    if (found != nullptr) {
+      found->busy = true;
+      return found;
+    }
+    filler_freed_.wait(lock);
+  }
+}
+
+void DecodedCache::ReleaseFiller(Filler* filler) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    filler->busy = false;
+  }
+  filler_freed_.notify_one();
+}
+
 void DecodedCache::Fill(Work* work) {
   auto* slot = static_cast<DecodedSlot*>(work);
-  const CodedCluster& cluster = slot->cluster;
-  Filler& filler = *slot->filler;
+  DecodedCache* cache = slot->cache;
+  Filler* filler = cache->AcquireFiller(slot->cluster.coding);
+  slot->error = FillWith(filler, *slot);
+  cache->ReleaseFiller(filler);
+}
+
+int DecodedCache::FillWith(Filler* filler, const DecodedSlot& slot) {
+  const CodedCluster& cluster = slot.cluster;
   switch (cluster.code) {
     case Code::kZlib:
-      slot->error = filler.decoder->Inflate(*cluster.coding, *cluster.file,
-                                            cluster.host_offset,
-                                            cluster.coded_bytes, slot->bytes);
-      return;
+      return filler->decoder->Inflate(*cluster.coding, *cluster.file,
+                                      cluster.host_offset, cluster.coded_bytes,
+                                      slot.bytes);
     case Code::kAes:
-      slot->error = filler.decoder->Decrypt(*cluster.coding, *cluster.file,
-                                            cluster.host_offset,
-                                            cluster.disk_offset, slot->bytes);
-      return;
+      return filler->decoder->Decrypt(*cluster.coding, *cluster.file,
+                                      cluster.host_offset, cluster.disk_offset,
+                                      slot.bytes);
     case Code::kZstd:
-      slot->error =
-          ReadBytes(*cluster.file, filler.compressed.get(), cluster.coded_bytes,
-                    cluster.host_offset, BeyondEnd::kReadsZeroes);
-      if (slot->error == 0 &&
-          (filler.zstd == nullptr ||
-           !filler.zstd->Inflate(
-               {filler.compressed.get(), cluster.coded_bytes},
-               {slot->bytes, size_t{1} << cluster.coding->cluster_bits}))) {
-        slot->error = -EBADMSG;
-      }
-      return;
+      break;
   }
+  const int error =
+      ReadBytes(*cluster.file, filler->compressed.get(), cluster.coded_bytes,
+                cluster.host_offset, BeyondEnd::kReadsZeroes);
+  if (error != 0) return error;
+  const bool whole =
+      filler->zstd != nullptr &&
+      filler->zstd->Inflate(
+          {filler->compressed.get(), cluster.coded_bytes},
+          {slot.bytes, size_t{1} << cluster.coding->cluster_bits});
+  return whole ? 0 : -EBADMSG;
 }
 
 }  // namespace bulkhead::block::qcow2

@@ -5,15 +5,17 @@
 // ERRORS   DecodedSlot::error after a fill: 0 or -errno, -EBADMSG for bytes
 //          that are no such cluster. Take: nullptr while everything is being
 //          filled.
-// THREADS  The loop; a worker fills the bytes of a slot that is being filled.
+// THREADS  The loop. Workers fill the bytes of slots that are being filled;
+//          one that finds no Filler free waits for it.
 
 #ifndef BULKHEAD_SERVICES_BLOCK_QCOW2_DECODED_CACHE_H_
 #define BULKHEAD_SERVICES_BLOCK_QCOW2_DECODED_CACHE_H_
 
-#include <array>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "services/block/file_io.h"
@@ -48,6 +50,8 @@ struct Filler {
   bool busy = false;
 };
 
+class DecodedCache;
+
 struct DecodedSlot : Work {
   enum class State : uint8_t { kEmpty, kFilling, kReady };
 
@@ -57,7 +61,7 @@ struct DecodedSlot : Work {
   uint8_t* bytes = nullptr;  // one decoded cluster
   void* waiters = nullptr;   // the engine's
   void* owner = nullptr;     // the engine
-  Filler* filler = nullptr;
+  DecodedCache* cache = nullptr;
   int error = 0;
 };
 
@@ -83,11 +87,15 @@ class DecodedCache {
   size_t slots() const { return slots_.size(); }
 
  private:
-  static constexpr size_t kMaxFillers = 4;
+  Filler* AcquireFiller(const Coding* coding);
+  void ReleaseFiller(Filler* filler);
+  static int FillWith(Filler* filler, const DecodedSlot& slot);
 
   std::unique_ptr<uint8_t[]> memory_;
   std::vector<DecodedSlot> slots_;
-  std::vector<Filler> fillers_;
+  std::mutex mutex_;
+  std::condition_variable filler_freed_;
+  std::vector<Filler> fillers_;  // under the mutex: `busy`
   uint64_t use_ = 0;
 };
 

@@ -4,8 +4,9 @@
 // While a Gate is entered, what libqcow allocates on this thread comes from the
 // gate's own memory, taken once: libqcow can use no more than that, asks the
 // kernel for nothing, and a buffer that it leaves unfilled never shows what
-// else the process had in its heap. An inflate that stops short of filling its
-// buffer is noted, as libqcow does not tell.
+// else the process had in its heap. What it asks zlib to inflate, libdeflate
+// inflates where it can, which is two to three times as fast; an inflate that
+// stops short of filling its buffer is noted, as libqcow does not tell.
 //
 // TRUST    Sizes come from libqcow, which works on hostile bytes.
 // ERRORS   No memory left: libqcow gets nullptr, exhausted() says so.
@@ -19,11 +20,16 @@
 #include <cstdint>
 #include <memory>
 
+struct libdeflate_decompressor;
+
 namespace bulkhead::block::qcow2 {
 
 class Gate {
  public:
   explicit Gate(size_t bytes);
+  ~Gate();
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
 
   // From construction to destruction, this thread's libqcow is `gate`'s.
   class Entered {
@@ -45,6 +51,10 @@ class Gate {
   // Forgets every block: nothing that libqcow made may be used any more.
   void Reset();
 
+  // All of `to` from one whole stream. false: zlib may know better.
+  bool InflateFast(const uint8_t* from, size_t from_bytes, uint8_t* to,
+                   size_t to_bytes);
+
   bool exhausted() const { return exhausted_; }
   bool inflated_short() const { return inflated_short_; }
   void set_inflated_short() { inflated_short_ = true; }
@@ -59,6 +69,7 @@ class Gate {
 
   const size_t bytes_;
   std::unique_ptr<uint8_t[]> memory_;
+  libdeflate_decompressor* const decompressor_;
   size_t used_ = 0;
   std::array<Spare*, kClasses> free_ = {};
   bool exhausted_ = false;
