@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "policy/ask_launcher.h"
 #include "policy/bpf_evaluator.h"
 #include "policy/live_filters.h"
 #include "proto/policy.pb.h"
@@ -97,6 +98,7 @@ class Auditor {
     Expect("core dump in progress", "0", status_["CoreDumping"]);
     Speculation();
     Parent();
+    Cgroup();
     return findings_;
   }
 
@@ -142,7 +144,7 @@ class Auditor {
                "seccomp filters in force", absl::StrCat(expected.size()),
                status_["Seccomp_filters"]);
     const absl::StatusOr<std::vector<std::vector<sock_filter>>> live =
-        ReadLiveFilters(pid_);
+        LiveFilters();
     if (!live.ok()) {
       Add(Finding::kUnread, "filters, instruction by instruction",
           policy_.sha256, std::string(live.status().message()));
@@ -168,6 +170,16 @@ class Auditor {
                      ? absl::StrCat(same, " equal instructions")
                      : absl::StrCat("differs at instruction ", same));
     }
+  }
+
+  // From the kernel, or from the only one who can ask it.
+  absl::StatusOr<std::vector<std::vector<sock_filter>>> LiveFilters() {
+    pid_t tracer = 0;
+    if (absl::SimpleAtoi(status_["TracerPid"], &tracer) && tracer != 0 &&
+        tracer != getpid()) {
+      return AskLauncher(tracer, pid_);
+    }
+    return ReadLiveFilters(pid_);
   }
 
   void Threads() {
@@ -419,6 +431,9 @@ class Auditor {
       return;
     }
     if (!policy_.memory_deny_write_execute) return;
+    // What it forbids is looked for below.
+    Add(Finding::kUnread, "memory-deny-write-execute", "on",
+        "Linux shows this switch to the process alone");
     std::string both;
     std::vector<std::string> programs;
     for (const std::string& line : Lines(maps)) {
@@ -475,6 +490,25 @@ class Auditor {
     const std::string tracer = status_["TracerPid"];
     ExpectThat(tracer == "0" || tracer == status_["PPid"], "tracer",
                "its launcher, or none", tracer);
+  }
+
+  // In its launcher's group or below it, so that what limits one limits both.
+  void Cgroup() {
+    const std::string own = ReadFile(proc_ + "cgroup");
+    const std::string parents =
+        ReadFile(absl::StrCat("/proc/", status_["PPid"], "/cgroup"));
+    const std::vector<std::string> lines = Lines(own);
+    const std::vector<std::string> parent_lines = Lines(parents);
+    if (lines.empty() || lines.size() != parent_lines.size()) {
+      Add(Finding::kUnread, "cgroup", "its launcher's", "not readable");
+      return;
+    }
+    std::string elsewhere;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (!absl::StartsWith(lines[i], parent_lines[i])) elsewhere = lines[i];
+    }
+    ExpectThat(elsewhere.empty(), "cgroup", "its launcher's",
+               elsewhere.empty() ? lines.back() : elsewhere);
   }
 
   const pid_t pid_;

@@ -1,25 +1,26 @@
-// bazel run //policy:audit -- LAUNCHER_PID          every process of a VM
+// bazel run //policy:audit -- VM                    every process of that VM
+// bazel run //policy:audit -- LAUNCHER_PID          the same
 // bazel run //policy:audit -- --pid=PID --policy=NAME
-//     [--format=text|json]
+//     [--format=text|json|sarif]
 //
 // 0 only when everything that was read agrees with the policies; 1 on drift;
 // 2 when nothing could be audited. What cannot be read is listed with the
 // reason.
 
-#include <dirent.h>
-
+#include <cstdlib>
 #include <fstream>
-#include <iomanip>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "policy/registry.h"
+#include "policy/ask_launcher.h"
 #include "policy/audit.h"
+#include "policy/audit_format.h"
+#include "policy/registry.h"
 
 namespace bulkhead::policy {
 namespace {
@@ -45,86 +46,75 @@ std::vector<Subject> ChildrenOf(pid_t launcher) {
     const std::string name =
         ReadFile(absl::StrCat("/proc/", pid, "/cmdline")).c_str();
     const sandbox::CompiledPolicy* policy =
-        absl::StrContains(name, "qemu-system") ? FindPolicy("qemu")
-                                               : FindPolicy(name);
-    if (policy != nullptr) subjects.push_back({pid, policy});
+        FindPolicy(absl::StrContains(name, "qemu-system") ? "qemu" : name);
+    if (policy == nullptr) {
+      std::cerr << "process " << pid << " (" << name
+                << ") has no policy of its name: not audited\n";
+      continue;
+    }
+    subjects.push_back({pid, policy});
   }
   return subjects;
 }
 
-const char* ResultName(Finding::Result result) {
-  switch (result) {
-    case Finding::kOk:
-      return "ok";
-    case Finding::kDrift:
-      return "DRIFT";
-    case Finding::kUnread:
-      break;
+int Usage() {
+  std::string names;
+  for (const sandbox::CompiledPolicy* policy : AllPolicies()) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", policy->name);
   }
-  return "unread";
+  std::cerr << "nothing to audit: give a running VM's name or its launcher's "
+               "process id, or --pid and --policy ("
+            << names << ")\n";
+  return 2;
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  pid_t launcher = 0;
+  std::vector<pid_t> launchers;
   pid_t pid = 0;
   std::string name;
-  bool json = false;
+  std::string format = "text";
   for (const std::string& argument : arguments) {
+    pid_t launcher = 0;
     if (absl::StartsWith(argument, "--pid=")) {
       pid = atoi(argument.c_str() + 6);
     } else if (absl::StartsWith(argument, "--policy=")) {
       name = argument.substr(9);
-    } else if (argument == "--format=json") {
-      json = true;
-    } else if (argument != "--format=text") {
-      launcher = atoi(argument.c_str());
+    } else if (absl::StartsWith(argument, "--format=")) {
+      format = argument.substr(9);
+    } else if (absl::StartsWith(argument, "-")) {
+      return Usage();
+    } else if (absl::SimpleAtoi(argument, &launcher)) {
+      launchers.push_back(launcher);
+    } else {
+      launchers = LaunchersOf(argument);
     }
+  }
+  if (format != "text" && format != "json" && format != "sarif") {
+    std::cerr << "--format is text, json or sarif\n";
+    return 2;
   }
   std::vector<Subject> subjects;
   if (pid > 0 && FindPolicy(name) != nullptr) {
     subjects.push_back({pid, FindPolicy(name)});
-  } else if (launcher > 0) {
-    subjects = ChildrenOf(launcher);
   }
-  if (subjects.empty()) {
-    std::cerr << "nothing to audit: give the launcher's process id, or --pid "
-                 "and --policy (image_tool, lsi53c895a, qemu, shim)\n";
-    return 2;
+  for (const pid_t launcher : launchers) {
+    for (const Subject& subject : ChildrenOf(launcher)) {
+      subjects.push_back(subject);
+    }
   }
+  if (subjects.empty()) return Usage();
 
   std::vector<pid_t> pids;
   for (const Subject& subject : subjects) pids.push_back(subject.pid);
-  nlohmann::json report = nlohmann::json::array();
-  int counts[3] = {};
+  std::vector<AuditedProcess> audited;
   for (const Subject& subject : subjects) {
-    if (!json) {
-      std::cout << subject.policy->name << "  pid " << subject.pid << '\n';
-    }
-    for (const Finding& finding :
-         AuditProcess(subject.pid, *subject.policy, pids)) {
-      ++counts[finding.result];
-      report.push_back({{"pid", subject.pid},
-                        {"policy", subject.policy->name},
-                        {"check", finding.check},
-                        {"expected", finding.expected},
-                        {"observed", finding.observed},
-                        {"result", ResultName(finding.result)}});
-      if (json) continue;
-      std::cout << "  " << std::left << std::setw(7)
-                << ResultName(finding.result) << std::setw(38) << finding.check
-                << std::setw(28) << finding.expected << ' ' << finding.observed
-                << '\n';
-    }
+    audited.push_back({subject.pid, subject.policy->name,
+                       AuditProcess(subject.pid, *subject.policy, pids)});
   }
-  if (json) {
-    std::cout << report.dump(2) << '\n';
-  } else {
-    std::cout << (counts[Finding::kDrift] == 0 ? "PASS " : "FAIL ")
-              << counts[Finding::kOk] << " checks agree, "
-              << counts[Finding::kDrift] << " drifted, "
-              << counts[Finding::kUnread] << " could not be read\n";
-  }
-  return counts[Finding::kDrift] == 0 ? 0 : 1;
+  std::cout << (format == "json"    ? AuditJson(audited)
+                : format == "sarif" ? AuditSarif(audited)
+                                    : AuditText(audited));
+  return Count(audited).drifted == 0 ? 0 : 1;
 }
 
 }  // namespace

@@ -11,64 +11,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "policy/constants.h"
+#include "policy/never_steady.h"
 #include "policy/rules.h"
 #include "sandbox/compiled_policy.h"
 #include "sandbox/syscalls.h"
 
 namespace bulkhead::policy {
 namespace {
-
-// No process behind an empty root has these once it serves.
-constexpr const char* kNeverSteady[] = {
-    "accept",
-    "bind",
-    "bpf",
-    "chroot",
-    "clone",
-    "clone3",
-    "connect",
-    "creat",
-    "execve",
-    "execveat",
-    "fork",
-    "fsopen",
-    "init_module",
-    "io_uring_register",
-    "io_uring_setup",
-    "ioctl",
-    "keyctl",
-    "kill",
-    "listen",
-    "memfd_create",
-    "mount",
-    "move_mount",
-    "mprotect",
-    "name_to_handle_at",
-    "open",
-    "open_by_handle_at",
-    "open_tree",
-    "openat",
-    "openat2",
-    "perf_event_open",
-    "pidfd_getfd",
-    "pidfd_open",
-    "pidfd_send_signal",
-    "pivot_root",
-    "pkey_mprotect",
-    "prctl",
-    "process_vm_readv",
-    "process_vm_writev",
-    "ptrace",
-    "remap_file_pages",
-    "seccomp",
-    "setns",
-    "shmat",
-    "socket",
-    "socketpair",
-    "unshare",
-    "userfaultfd",
-    "vfork",
-};
 
 class Checker {
  public:
@@ -217,10 +166,7 @@ class Checker {
   void ServiceRule(int i) {
     const SyscallRule& rule = policy_.rule(i);
     if (rule.action() != SyscallRule::ALLOW) return;
-    const bool never =
-        std::any_of(std::begin(kNeverSteady), std::end(kNeverSteady),
-                    [&](const char* name) { return rule.syscall() == name; });
-    if (never && rule.phase() == STEADY) {
+    if (NeverSteady(rule.syscall()) && rule.phase() == STEADY) {
       ComplainRule(i,
                    "not possible in the steady state of a service; do it "
                    "before the lock-down, or let the launcher do it");

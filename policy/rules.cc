@@ -4,9 +4,7 @@
 #include <cstdint>
 
 namespace bulkhead::policy {
-namespace {
 
-// An interval or a bit pattern: what one constraint admits.
 bool Admits(const ArgumentConstraint& test, uint64_t value) {
   switch (test.test_case()) {
     case ArgumentConstraint::kEquals:
@@ -22,6 +20,8 @@ bool Admits(const ArgumentConstraint& test, uint64_t value) {
   }
   return true;
 }
+
+namespace {
 
 bool ConstraintCovers(const ArgumentConstraint& wide,
                       const ArgumentConstraint& narrow) {

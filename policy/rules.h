@@ -7,6 +7,8 @@
 #ifndef BULKHEAD_POLICY_RULES_H_
 #define BULKHEAD_POLICY_RULES_H_
 
+#include <cstdint>
+
 #include "proto/policy.pb.h"
 
 namespace bulkhead::policy {
@@ -19,6 +21,9 @@ enum class FilterPhase {
 };
 
 bool InPhase(const Policy& policy, const SyscallRule& rule, FilterPhase phase);
+
+// Whether `value` passes one constraint.
+bool Admits(const ArgumentConstraint& test, uint64_t value);
 
 // True when every call that `narrow` matches is matched by `wide` as well.
 bool Covers(const SyscallRule& wide, const SyscallRule& narrow);

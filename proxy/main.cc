@@ -14,6 +14,7 @@
 #include "proxy/shim_fds.h"
 #include "proxy/vfio_user_front_end.h"
 #include "sandbox/heap.h"
+#include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
 
 namespace bulkhead::proxy {
@@ -44,6 +45,7 @@ FrontEnd& MakeFrontEnd(QemuProtocol protocol, DevicePort& device) {
 }
 
 int Main() {
+  sandbox::SetLastWordsWriter(sandbox::WriteLastWordsByWrite);
   sandbox::ConfigureHeap();
   Channel control(kShimControlFd);
   const absl::StatusOr<ShimSettings> settings = ReceiveSettings(control);

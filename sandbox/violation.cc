@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -41,39 +42,43 @@ struct Registers {
       orig_ax, ip, cs, flags, sp, ss, fs_base, gs_base, ds, es, fs, gs;
 };
 
-// The status line "Tgid:" of a thread: the process it belongs to.
-pid_t ProcessOf(pid_t thread) {
+// The process that a thread belongs to, and its filters.
+void ReadStatus(pid_t thread, Violation* violation) {
   const std::string path = absl::StrCat("/proc/", thread, "/status");
   FILE* file = fopen(path.c_str(), "re");
-  if (file == nullptr) return thread;
+  violation->pid = thread;
+  if (file == nullptr) return;
   char line[256];
-  pid_t process = thread;
   while (fgets(line, sizeof(line), file) != nullptr) {
-    if (sscanf(line, "Tgid: %d", &process) == 1) break;
+    (void)sscanf(line, "Tgid: %d", &violation->pid);
+    (void)sscanf(line, "Seccomp_filters: %d", &violation->filters);
   }
   fclose(file);
-  return process;
 }
 
-// The offset in its file of what is mapped at `address`.
-uint64_t FileOffset(pid_t pid, uint64_t address) {
+// What file is mapped where the call was made.
+void FindFile(pid_t pid, uint64_t address, Place* place) {
+  place->instruction_pointer = address;
   const std::string path = absl::StrCat("/proc/", pid, "/maps");
   FILE* file = fopen(path.c_str(), "re");
-  if (file == nullptr) return 0;
+  if (file == nullptr) return;
   char line[1024];
-  uint64_t result = 0;
   while (fgets(line, sizeof(line), file) != nullptr) {
     unsigned long start;
     unsigned long end;
     unsigned long offset;
-    if (sscanf(line, "%lx-%lx %*4s %lx", &start, &end, &offset) == 3 &&
+    unsigned long inode = 0;
+    char name[512] = "";
+    if (sscanf(line, "%lx-%lx %*4s %lx %*s %lu %511[^\n]", &start, &end,
+               &offset, &inode, name) >= 4 &&
         address >= start && address < end) {
-      result = address - start + offset;
+      place->file_offset = address - start + offset;
+      place->file_inode = inode;
+      place->file = name;
       break;
     }
   }
   fclose(file);
-  return result;
 }
 
 // The first bytes of a string in the dying process: it may hold anything.
@@ -97,9 +102,8 @@ std::string ReadString(pid_t thread, uint64_t address) {
 Violation FromRegisters(pid_t thread, const Registers& registers) {
   Violation violation;
   violation.thread = thread;
-  violation.pid = ProcessOf(thread);
-  violation.instruction_pointer = registers.ip;
-  violation.file_offset = FileOffset(thread, registers.ip);
+  ReadStatus(thread, &violation);
+  FindFile(thread, registers.ip, &violation);
   const int number = static_cast<int>(registers.orig_ax);
   violation.number = number;
   const uint64_t args64[6] = {registers.di,  registers.si, registers.dx,
@@ -149,11 +153,49 @@ bool DiesOfFilter(pid_t thread) {
   return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS;
 }
 
+std::map<pid_t, Crash>& Crashes() {
+  static auto* crashes = new std::map<pid_t, Crash>;
+  return *crashes;
+}
+
+// A signal that means that the process is broken, unless it has a handler.
+bool Breaks(pid_t thread, int signal) {
+  constexpr int kBreaking[] = {SIGSEGV, SIGBUS,  SIGILL, SIGFPE,
+                               SIGTRAP, SIGABRT, SIGSYS};
+  if (std::find(std::begin(kBreaking), std::end(kBreaking), signal) ==
+      std::end(kBreaking)) {
+    return false;
+  }
+  FILE* file = fopen(absl::StrCat("/proc/", thread, "/status").c_str(), "re");
+  if (file == nullptr) return false;
+  char line[256];
+  unsigned long caught = 0;
+  while (fgets(line, sizeof(line), file) != nullptr) {
+    if (sscanf(line, "SigCgt: %lx", &caught) == 1) break;
+  }
+  fclose(file);
+  return (caught >> (signal - 1) & 1) == 0;
+}
+
+void EndBroken(pid_t thread, int signal) {
+  Violation process;
+  ReadStatus(thread, &process);
+  Crash crash;
+  crash.signal = signal;
+  Registers registers = {};
+  if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0) {
+    FindFile(thread, registers.ip, &crash);
+  }
+  Crashes().emplace(process.pid, crash);
+  kill(process.pid, SIGKILL);
+}
+
 void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
   const pid_t thread = info.si_pid;
   const int signal = info.si_status & 0xff;
   const int event = info.si_status >> 8;
   if (event == PTRACE_EVENT_CLONE) RememberNewThread(thread);
+  if (event == 0 && Breaks(thread, signal)) EndBroken(thread, signal);
   if (event == PTRACE_EVENT_EXIT && DiesOfFilter(thread)) {
     // All threads die so. The one that made the call has had it undone: its
     // number is back in ax.
@@ -196,6 +238,14 @@ int WatchForViolations(pid_t pid) {
   constexpr long kOptions =
       PTRACE_O_EXITKILL | PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
   return ptrace(PTRACE_SEIZE, pid, nullptr, kOptions) == 0 ? 0 : errno;
+}
+
+std::optional<Crash> TakeCrash(pid_t pid) {
+  const auto crash = Crashes().find(pid);
+  if (crash == Crashes().end()) return std::nullopt;
+  std::optional<Crash> taken = std::move(crash->second);
+  Crashes().erase(crash);
+  return taken;
 }
 
 void ReportLater(const Violation& violation) { Held().push_back(violation); }

@@ -24,12 +24,23 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace bulkhead::sandbox {
 
-struct Violation {
+// Where in a program something happened.
+struct Place {
+  uint64_t instruction_pointer = 0;
+  // Offset in the file mapped there, which is what addr2line and a symbol table
+  // of the unstripped program take. 0 when unknown.
+  uint64_t file_offset = 0;
+  uint64_t file_inode = 0;
+  std::string file;  // its name as the process sees it; may hold anything
+};
+
+struct Violation : Place {
   pid_t pid = -1;     // the process, as the launcher knows it
   pid_t thread = -1;  // the thread in it that made the call
   int number = -1;    // of the system call
@@ -39,11 +50,20 @@ struct Violation {
   // What stands where each argument points to, up to a zero byte: for those
   // that are paths. Raw bytes of the dying process.
   std::string strings[6];
-  uint64_t instruction_pointer = 0;
-  // Where that is: offset in the file mapped there, which is what addr2line
-  // and a symbol table of the unstripped program take. 0 when unknown.
-  uint64_t file_offset = 0;
+  // How many filters were in force: 2 and more after the lock-down.
+  int filters = 0;
 };
+
+// A process that broke: it got a signal such as SIGSEGV for which it has no
+// handler. The kernel would not let it die of that, since it is the first of
+// its pid namespace and has a tracer, and it would fault for ever: so it is
+// killed, and this says what for.
+struct Crash : Place {
+  int signal = 0;
+};
+
+// What HandleStops killed `pid` for, if it did; asked once.
+std::optional<Crash> TakeCrash(pid_t pid);
 
 // Waits for the stops that are due now, lets each thread go on, and returns the
 // violations among them. Never blocks and never reaps: exits stay for waitid.

@@ -1,0 +1,132 @@
+#include "policy/ask_launcher.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace bulkhead::policy {
+namespace {
+
+constexpr char kPrefix[] = "@bulkhead/";
+constexpr char kSuffix[] = "/filters";
+
+struct Socket {
+  std::string name;  // without the @
+  std::string vm;
+  pid_t launcher;
+};
+
+// /proc/net/unix shows abstract names with an @ in front.
+std::vector<Socket> Sockets() {
+  std::vector<Socket> sockets;
+  std::ifstream in("/proc/net/unix");
+  for (std::string line; std::getline(in, line);) {
+    const size_t at = line.find(kPrefix);
+    if (at == std::string::npos || !absl::EndsWith(line, kSuffix)) continue;
+    const std::string name = line.substr(at + 1);
+    const std::vector<std::string> parts = absl::StrSplit(name, '/');
+    pid_t launcher = 0;
+    if (parts.size() == 4 && absl::SimpleAtoi(parts[2], &launcher)) {
+      sockets.push_back({name, parts[1], launcher});
+    }
+  }
+  return sockets;
+}
+
+absl::StatusOr<int> Connect(const Socket& socket_name) {
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const std::string& name = socket_name.name;
+  memcpy(address.sun_path + 1, name.data(), name.size());
+  const socklen_t size = offsetof(sockaddr_un, sun_path) + 1 + name.size();
+  ucred peer = {};
+  socklen_t peer_size = sizeof(peer);
+  const timeval limit = {.tv_sec = 10, .tv_usec = 0};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  std::string problem;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) {
+    problem = absl::StrCat("connecting to ", name, ": ", strerror(errno));
+  } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0 ||
+             peer.pid != socket_name.launcher) {
+    problem = absl::StrCat("another process listens on ", name);
+  }
+  if (problem.empty()) return fd;
+  close(fd);
+  return absl::UnavailableError(problem);
+}
+
+absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
+    const nlohmann::json& reading) {
+  if (reading.contains("unread") && reading["unread"].is_string()) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("its launcher: ", reading["unread"].get<std::string>()));
+  }
+  std::vector<std::vector<sock_filter>> filters;
+  if (!reading.contains("filters") || !reading["filters"].is_array()) {
+    return absl::UnavailableError("its launcher's answer has another form");
+  }
+  for (const nlohmann::json& item : reading["filters"]) {
+    const std::string bytes =
+        absl::HexStringToBytes(item.is_string() ? item.get<std::string>() : "");
+    filters.emplace_back(bytes.size() / sizeof(sock_filter));
+    memcpy(filters.back().data(), bytes.data(),
+           filters.back().size() * sizeof(sock_filter));
+  }
+  return filters;
+}
+
+}  // namespace
+
+std::vector<pid_t> LaunchersOf(const std::string& vm) {
+  std::vector<pid_t> launchers;
+  for (const Socket& socket : Sockets()) {
+    if (socket.vm == vm) launchers.push_back(socket.launcher);
+  }
+  return launchers;
+}
+
+absl::StatusOr<std::vector<std::vector<sock_filter>>> AskLauncher(
+    pid_t launcher, pid_t pid) {
+  for (const Socket& socket : Sockets()) {
+    if (socket.launcher != launcher) continue;
+    absl::StatusOr<int> fd = Connect(socket);
+    if (!fd.ok()) return fd.status();
+    absl::Cleanup close_fd = [&fd] { close(*fd); };
+    std::string packet(1 << 17, '\0');
+    ssize_t size;
+    while ((size = recv(*fd, packet.data(), packet.size(), 0)) > 0) {
+      const nlohmann::json reading = nlohmann::json::parse(
+          packet.substr(0, size), nullptr, /*allow_exceptions=*/false);
+      if (reading.is_object() && reading.contains("pid") &&
+          reading["pid"] == pid) {
+        return Filters(reading);
+      }
+    }
+    return absl::UnavailableError(
+        size < 0
+            ? absl::StrCat("its launcher does not answer: ", strerror(errno))
+            : "its launcher refuses to answer this user, or does not "
+              "know the process");
+  }
+  return absl::UnavailableError(
+      absl::StrCat("process ", launcher,
+                   " traces it, who alone can read them, and offers no socket "
+                   "for it (not a launcher of this version)"));
+}
+
+}  // namespace bulkhead::policy
