@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "base/error.h"
 #include "console/console_fds.h"
+#include "console/violation_report.h"
 #include "sandbox/violation_text.h"
 
 namespace bulkhead::console {
@@ -20,16 +21,17 @@ namespace {
 
 constexpr int kMostReads = 16;
 
-std::string EndText(const ProcessEnd& end) {
-  if (end.code() == CLD_EXITED) {
-    return absl::StrCat("exited with status ", end.status());
-  }
-  return absl::StrCat("was killed by signal ", end.status(), " (",
-                      strsignal(end.status()), ")");
-}
-
 bool EndedWell(const ProcessEnd& end) {
   return end.code() == CLD_EXITED && end.status() == 0;
+}
+
+sandbox::Place FromFrame(const CodePlace& told) {
+  sandbox::Place place;
+  place.instruction_pointer = told.instruction_pointer();
+  place.file_offset = told.file_offset();
+  place.file_inode = told.file_inode();
+  place.file = told.file();
+  return place;
 }
 
 sandbox::Violation FromFrame(const ProcessViolation& told) {
@@ -40,8 +42,10 @@ sandbox::Violation FromFrame(const ProcessViolation& told) {
     violation.args[i] = told.args(i);
     if (i < told.strings_size()) violation.strings[i] = told.strings(i);
   }
-  violation.instruction_pointer = told.instruction_pointer();
-  violation.file_offset = told.file_offset();
+  static_cast<sandbox::Place&>(violation) = FromFrame(told.place());
+  violation.filters = told.filters();
+  violation.pid = told.pid();
+  violation.thread = told.thread();
   return violation;
 }
 
@@ -53,6 +57,21 @@ uint64_t Counter(const Statistics& statistics, const std::string& name) {
 }
 
 }  // namespace
+
+std::string Console::EndText(const Subject& subject) {
+  const ProcessEnd& end = *subject.end;
+  if (end.crash_signal() != 0) {
+    return absl::StrCat("crashed with signal ", end.crash_signal(), " (",
+                        strsignal(end.crash_signal()), ") at ",
+                        DescribePlace(subject.described, subject.program_fd,
+                                      FromFrame(end.crash_place())));
+  }
+  if (end.code() == CLD_EXITED) {
+    return absl::StrCat("exited with status ", end.status());
+  }
+  return absl::StrCat("was killed by signal ", end.status(), " (",
+                      strsignal(end.status()), ")");
+}
 
 Console::Console(Channel* control, const ConsoleConfig& config)
     : control_(*control),
@@ -68,7 +87,7 @@ Console::Console(Channel* control, const ConsoleConfig& config)
         new Subject{described,
                     LogLines(described.name(),
                              [this](const std::string& line) { Line(line); }),
-                    kFirstLogFd + i});
+                    kFirstLogFd + i, kFirstProgramFd + i});
     Subject* subject = subjects_.back().get();
     loop_.Add(subject->log_fd, EPOLLIN,
               [this, subject](uint32_t) { OnLog(subject); });
@@ -307,7 +326,7 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
     case StartFailure::ENDED:
       error.id = Qemu() == &subject ? "BH-Q304" : "BH-D402";
       error.what =
-          absl::StrCat(name, " ", subject.end ? EndText(*subject.end) : "ended",
+          absl::StrCat(name, " ", subject.end ? EndText(subject) : "ended",
                        " while it started");
       error.fix = "its lines above say why";
       break;
@@ -320,14 +339,10 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
 }
 
 void Console::TellViolation(const Subject& subject) {
-  const sandbox::Violation& violation = *subject.violation;
-  Line(absl::StrFormat(
-      "VIOLATION %s: %s at 0x%x (file offset 0x%x), %s call %d: killed by "
-      "policy %s %.12s",
-      subject.described.name(), sandbox::DescribeViolation(violation),
-      violation.instruction_pointer, violation.file_offset,
-      sandbox::NameOf(violation.abi), violation.number,
-      subject.described.policy(), subject.described.policy_sha256()));
+  const ViolationReport report = Report(config_.vm_name(), subject.described,
+                                        subject.program_fd, *subject.violation);
+  for (const std::string& line : report.lines) Line(line);
+  output_.Line(report.json);
 }
 
 void Console::TellEnd(Subject* subject) {
@@ -346,7 +361,7 @@ void Console::TellEnd(Subject* subject) {
   const ProcessEnd& end = *subject->end;
   if (!running_ || end.expected()) return;
   Line(absl::StrCat("DEVICE LOST ", subject->described.device(), ": ",
-                    subject->described.name(), " ", EndText(end),
+                    subject->described.name(), " ", EndText(*subject),
                     end.failure().empty() ? "" : ": ", Escape(end.failure()),
                     "; the VM goes on without the device"));
 }
@@ -357,7 +372,7 @@ void Console::PrintStatus() {
   for (const auto& subject : subjects_) {
     absl::StrAppendFormat(
         &text, "  %-14s pid %-8d %s\n", subject->described.name(), subject->pid,
-        subject->end ? EndText(*subject->end) : std::string("running"));
+        subject->end ? EndText(*subject) : std::string("running"));
   }
   output_.Line(text);
 }
@@ -379,7 +394,7 @@ void Console::PrintSummary() {
     } else if (!subject->end) {
       absl::StrAppend(&part, ", LOST");
     } else if (!EndedWell(*subject->end)) {
-      absl::StrAppend(&part, ", LOST: ", EndText(*subject->end));
+      absl::StrAppend(&part, ", LOST: ", EndText(*subject));
     }
     parts.push_back(part);
   }
@@ -395,7 +410,7 @@ std::string Console::EndOfVm() const {
   const std::string& reason = qmp_.shutdown_reason();
   if (qmp_.panicked() || reason == "guest-panic") return "the guest panicked";
   if (qemu->violation) return "QEMU was killed by its policy";
-  if (!EndedWell(*qemu->end)) return "QEMU " + EndText(*qemu->end);
+  if (!EndedWell(*qemu->end)) return "QEMU " + EndText(*qemu);
   if (reason == "guest-shutdown") return "the guest powered off";
   if (reason == "guest-reset") return "the guest asked for a reset";
   return "stopped";

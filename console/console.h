@@ -42,12 +42,16 @@ class Console {
   struct Subject {
     const ConsoleConfig::Process& described;
     LogLines lines;
-    int log_fd;  // -1: closed
+    int log_fd;      // -1: closed
+    int program_fd;  // or none is there: see program_inode
     int pid = 0;
     std::optional<ProcessEnd> end;
     std::optional<sandbox::Violation> violation;
     std::optional<Statistics> statistics;
   };
+
+  // "crashed with signal 11 (Segmentation fault) at ...": it has ended.
+  static std::string EndText(const Subject& subject);
 
   void OnControl();
   void OnLog(Subject* subject);

@@ -22,6 +22,11 @@ inline constexpr int kMonitorFd = 5;
 // The read end of each process's log pipe, in the order of ConsoleConfig.
 inline constexpr int kFirstLogFd = 8;
 
+// The program of each process, in the same order, to name places in it. Beyond
+// so many processes, places have no names.
+inline constexpr int kFirstProgramFd = 72;
+inline constexpr int kMostProgramFds = 48;
+
 }  // namespace bulkhead::console
 
 #endif  // BULKHEAD_CONSOLE_CONSOLE_FDS_H_

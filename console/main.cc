@@ -9,7 +9,9 @@
 #include "console/console.h"
 #include "console/console_fds.h"
 #include "policy/console.h"
+#include "policy/explain.h"
 #include "sandbox/heap.h"
+#include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
 
 namespace bulkhead::console {
@@ -27,6 +29,7 @@ int Fail(absl::string_view what) {
 }
 
 int Main() {
+  sandbox::SetLastWordsWriter(sandbox::WriteLastWordsByWrite);
   sandbox::ConfigureHeap();
   (void)signal(SIGPIPE, SIG_IGN);
   Channel control(kControlFd);
@@ -39,6 +42,8 @@ int Main() {
     if (configured) config = control.incoming().configure().console();
   }
   Console console(&control, config);
+  // What reading a policy needs once, so that a violation can be explained.
+  (void)policy::CompiledInPolicy("console");
   if (!sandbox::ReserveHeap(kHeapBytes)) return Fail("no memory");
   const absl::Status locked = sandbox::LockDown(policy::Console());
   if (!locked.ok()) return Fail(locked.message());

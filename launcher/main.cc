@@ -2,29 +2,18 @@
 // plan in an fd whose number is the only argument. It opens no file of the
 // user's and reads nothing that a guest or an image wrote.
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
 #include "base/exit_code.h"
 #include "base/fd.h"
+#include "launcher/plan_file.h"
 #include "launcher/supervisor.h"
+#include "policy/registry.h"
 #include "proto/launch.pb.h"
 
 namespace bulkhead::launcher {
 namespace {
-
-bool ReadPlan(int fd, LaunchPlan* plan) {
-  struct stat status;
-  if (fstat(fd, &status) != 0) return false;
-  std::string bytes(status.st_size, '\0');
-  return pread(fd, bytes.data(), bytes.size(), 0) == status.st_size &&
-         plan->ParseFromString(bytes) && plan->processes_size() > 0 &&
-         plan->processes(0).role() == JailedProcess::CONSOLE;
-}
 
 int Main(int argc, char** argv) {
   LaunchPlan plan;
@@ -35,11 +24,8 @@ int Main(int argc, char** argv) {
       return kExitUsage;
     }
   }
-  const ExitCode code = Supervisor(plan).Run();
-  for (int i = plan.leftovers_size() - 1; i >= 0; --i) {
-    // Takes files and empty folders alike.
-    (void)std::remove(plan.leftovers(i).c_str());
-  }
+  const ExitCode code = Supervisor(plan, &policy::FindPolicy).Run();
+  RemoveLeftovers(plan);
   return code;
 }
 

@@ -8,15 +8,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "policy/registry.h"
 #include "sandbox/jail.h"
 
 namespace bulkhead::launcher {
 namespace {
 
-absl::StatusOr<sandbox::Process> SpawnAsPlanned(const JailedProcess& planned) {
+absl::StatusOr<sandbox::Process> SpawnAsPlanned(const JailedProcess& planned,
+                                                PolicyFinder find_policy) {
   sandbox::JailSpec jail;
-  jail.policy = policy::FindPolicy(planned.policy());
+  jail.policy = find_policy(planned.policy());
   jail.program_fd = planned.program_fd();
   jail.program_path = planned.program_path();
   jail.arguments = {planned.arguments().begin(), planned.arguments().end()};
@@ -37,9 +37,9 @@ absl::StatusOr<sandbox::Process> SpawnAsPlanned(const JailedProcess& planned) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Process>> Process::Start(
-    const JailedProcess& planned, EventLoop* loop, OnFrame on_frame,
-    OnEnd on_end) {
-  absl::StatusOr<sandbox::Process> child = SpawnAsPlanned(planned);
+    const JailedProcess& planned, PolicyFinder find_policy, EventLoop* loop,
+    OnFrame on_frame, OnEnd on_end) {
+  absl::StatusOr<sandbox::Process> child = SpawnAsPlanned(planned, find_policy);
   close(planned.program_fd());
   for (const InheritedFd& fd : planned.fds()) {
     if (fd.given_away()) close(fd.source());

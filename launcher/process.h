@@ -22,8 +22,13 @@
 #include "base/fd.h"
 #include "proto/channel.h"
 #include "proto/launch.pb.h"
+#include "sandbox/compiled_policy.h"
 
 namespace bulkhead::launcher {
+
+// A process's policy by its name; null: there is none.
+using PolicyFinder =
+    const sandbox::CompiledPolicy* (*)(const std::string& name);
 
 class Process {
  public:
@@ -34,14 +39,15 @@ class Process {
   // Spawns it, watches it in `loop` and sends it Hello and its configuration.
   // Closes the fds that are given away, also when it fails.
   static absl::StatusOr<std::unique_ptr<Process>> Start(
-      const JailedProcess& planned, EventLoop* loop, OnFrame on_frame,
-      OnEnd on_end);
+      const JailedProcess& planned, PolicyFinder find_policy, EventLoop* loop,
+      OnFrame on_frame, OnEnd on_end);
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
   JailedProcess::Role role() const { return planned_.role(); }
   const std::string& name() const { return planned_.name(); }
+  const std::string& policy() const { return planned_.policy(); }
   pid_t pid() const { return pid_; }
   // What this host lacks for its jail.
   const std::vector<std::string>& unavailable() const { return unavailable_; }

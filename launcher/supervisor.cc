@@ -34,9 +34,19 @@ void Print(const std::string& text) {
       write(STDERR_FILENO, text.data(), text.size());
 }
 
+void Fill(const sandbox::Place& place, CodePlace* out) {
+  out->set_instruction_pointer(place.instruction_pointer);
+  out->set_file_offset(place.file_offset);
+  out->set_file_inode(place.file_inode);
+  out->set_file(place.file);
+}
+
 }  // namespace
 
-Supervisor::Supervisor(const LaunchPlan& plan) : plan_(plan) {
+Supervisor::Supervisor(const LaunchPlan& plan, PolicyFinder find_policy)
+    : plan_(plan),
+      find_policy_(find_policy),
+      filter_socket_(plan.filter_socket_fd(), &loop_, &processes_) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
@@ -77,7 +87,7 @@ ExitCode Supervisor::StartAll() {
 ExitCode Supervisor::StartOne(const JailedProcess& planned) {
   const auto start = Clock::now();
   absl::StatusOr<std::unique_ptr<Process>> started = Process::Start(
-      planned, &loop_,
+      planned, find_policy_, &loop_,
       [this](Process* process, const Frame& frame) { OnFrame(process, frame); },
       [this](Process* process) { OnEnd(process); });
   if (!started.ok()) {
@@ -253,8 +263,10 @@ void Supervisor::OnSignals() {
         told->add_args(violation.args[i]);
         told->add_strings(violation.strings[i]);
       }
-      told->set_instruction_pointer(violation.instruction_pointer);
-      told->set_file_offset(violation.file_offset);
+      told->set_filters(violation.filters);
+      told->set_pid(violation.pid);
+      told->set_thread(violation.thread);
+      Fill(violation, told->mutable_place());
       Tell();
     }
   }
@@ -294,6 +306,12 @@ void Supervisor::OnEnd(Process* process) {
   end->set_status(process->exit_status());
   end->set_failure(process->failure());
   end->set_expected(shutting_down_);
+  if (const std::optional<sandbox::Crash> crash =
+          sandbox::TakeCrash(process->pid());
+      crash.has_value()) {
+    end->set_crash_signal(crash->signal);
+    Fill(*crash, end->mutable_crash_place());
+  }
   Tell();
 }
 

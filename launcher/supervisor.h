@@ -20,6 +20,7 @@
 #include "base/event_loop.h"
 #include "base/exit_code.h"
 #include "base/fd.h"
+#include "launcher/filter_socket.h"
 #include "launcher/process.h"
 #include "launcher/terminal.h"
 #include "proto/launch.pb.h"
@@ -28,7 +29,8 @@ namespace bulkhead::launcher {
 
 class Supervisor {
  public:
-  explicit Supervisor(const LaunchPlan& plan);
+  // `find_policy` gives a process's policy by its name.
+  Supervisor(const LaunchPlan& plan, PolicyFinder find_policy);
   ~Supervisor();
 
   // From the first start to the last end. No process is left afterwards.
@@ -62,10 +64,12 @@ class Supervisor {
   static void Complain(const Process& console);
 
   const LaunchPlan& plan_;
+  const PolicyFinder find_policy_;
   EventLoop loop_;
   Terminal terminal_;
   Fd signals_;
   std::vector<std::unique_ptr<Process>> processes_;  // the console first
+  FilterSocket filter_socket_;
   Process* console_ = nullptr;
   Process* qemu_ = nullptr;
   LauncherEvent event_;

@@ -9,14 +9,13 @@
 
 #include <cstddef>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "proto/launch.pb.h"
 
 namespace bulkhead::policy {
 namespace {
@@ -71,18 +70,13 @@ absl::StatusOr<int> Connect(const Socket& socket_name) {
 }
 
 absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
-    const nlohmann::json& reading) {
-  if (reading.contains("unread") && reading["unread"].is_string()) {
+    const FilterReading& reading) {
+  if (!reading.unread().empty()) {
     return absl::PermissionDeniedError(
-        absl::StrCat("its launcher: ", reading["unread"].get<std::string>()));
+        absl::StrCat("its launcher: ", reading.unread()));
   }
   std::vector<std::vector<sock_filter>> filters;
-  if (!reading.contains("filters") || !reading["filters"].is_array()) {
-    return absl::UnavailableError("its launcher's answer has another form");
-  }
-  for (const nlohmann::json& item : reading["filters"]) {
-    const std::string bytes =
-        absl::HexStringToBytes(item.is_string() ? item.get<std::string>() : "");
+  for (const std::string& bytes : reading.filters()) {
     filters.emplace_back(bytes.size() / sizeof(sock_filter));
     memcpy(filters.back().data(), bytes.data(),
            filters.back().size() * sizeof(sock_filter));
@@ -110,10 +104,9 @@ absl::StatusOr<std::vector<std::vector<sock_filter>>> AskLauncher(
     std::string packet(1 << 17, '\0');
     ssize_t size;
     while ((size = recv(*fd, packet.data(), packet.size(), 0)) > 0) {
-      const nlohmann::json reading = nlohmann::json::parse(
-          packet.substr(0, size), nullptr, /*allow_exceptions=*/false);
-      if (reading.is_object() && reading.contains("pid") &&
-          reading["pid"] == pid) {
+      FilterReading reading;
+      if (reading.ParseFromArray(packet.data(), static_cast<int>(size)) &&
+          reading.pid() == pid) {
         return Filters(reading);
       }
     }

@@ -291,6 +291,9 @@ class Auditor {
     if (absl::StartsWith(target, "anon_inode:[io_uring]")) {
       return FdRule::IO_URING;
     }
+    if (absl::StartsWith(target, "anon_inode:[eventpoll]")) {
+      return FdRule::EPOLL;
+    }
     if (S_ISSOCK(status.st_mode)) return FdRule::SOCKET_STREAM;
     if (S_ISCHR(status.st_mode)) return FdRule::DEVICE;
     return FdRule::FILE;
@@ -301,7 +304,7 @@ class Auditor {
     if (wanted == FdRule::SOCKET_SEQPACKET) wanted = FdRule::SOCKET_STREAM;
     // A disk may be a block device, a test's RAM an ordinary file.
     if (wanted == FdRule::FILE && kind == FdRule::DEVICE) return true;
-    return wanted == kind || wanted == FdRule::PATH;
+    return wanted == kind || wanted == FdRule::PATH || wanted == FdRule::ANY;
   }
 
   static bool AccessFits(int wanted, int flags) {

@@ -95,8 +95,11 @@ class Checker {
     if (rule.phase() == PHASE_UNSPECIFIED) {
       ComplainRule(i, "phase: missing; LAUNCH, SET_UP or STEADY");
     }
-    // brk has no errno: it says no by returning the old break, or 0.
-    const int least = rule.syscall() == "brk" ? 0 : 1;
+    // brk has no errno: it says no by returning the old break, or 0. A futex
+    // call that returns 0 has woken nobody.
+    const bool may_be_zero =
+        rule.syscall() == "brk" || rule.syscall() == "futex";
+    const int least = may_be_zero ? 0 : 1;
     if (rule.action() == SyscallRule::ERRNO
             ? rule.errno_value() < least || rule.errno_value() > 4095
             : rule.errno_value() != 0) {

@@ -11,7 +11,6 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kMaxBarBytes = uint64_t{1} << 40;
-constexpr uint64_t kMaxShadowMemfdBytes = uint64_t{1} << 20;
 constexpr uint32_t kFirstBar = 0;
 constexpr uint32_t kLastBar = 5;
 

@@ -40,7 +40,11 @@ bool Sleep(int fd, short events, Nanoseconds deadline) {
 ServiceLink::ServiceLink(const Deadlines& deadlines, Fallback fallback)
     : deadlines_(deadlines),
       fallback_(std::move(fallback)),
-      spin_(deadlines.spin) {}
+      spin_(deadlines.spin),
+      // Where each service's page is mapped, one over the other: the steady
+      // filter has no munmap.
+      shadow_place_(mmap(nullptr, kMaxShadowMemfdBytes, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {}
 
 ServiceLink::Operation::Operation(ServiceLink* link, Nanoseconds budget)
     : link_(link), outermost_(link->operation_end_ == ~Nanoseconds{0}) {
@@ -53,6 +57,7 @@ ServiceLink::Operation::~Operation() {
 
 ServiceLink::~ServiceLink() {
   Forget();
+  if (shadow_place_ != MAP_FAILED) munmap(shadow_place_, kMaxShadowMemfdBytes);
   CloseDoorbells();
 }
 
@@ -65,10 +70,7 @@ void ServiceLink::CloseDoorbells() {
 // Everything that belongs to one service, except its shape's numbers.
 void ServiceLink::Forget() {
   channel_.reset();
-  if (shadow_ != nullptr) {
-    munmap(const_cast<uint8_t*>(shadow_), shadow_bytes_);
-    shadow_ = nullptr;
-  }
+  shadow_ = nullptr;  // its mapping stays until the next one takes its place
   slow_ = false;
   owed_count_ = awaited_count_ = 0;
   last_store_ = barrier_ = barrier_done_ = 0;
@@ -155,13 +157,15 @@ void ServiceLink::HandleHello(const Hello& hello) {
   if (has_shape_ && !shape.CanReplace(shape_)) {
     return Lose("the device is not the one that was there before");
   }
-  void* shadow = mmap(nullptr, shape.shadow_memfd_bytes, PROT_READ, MAP_SHARED,
-                      channel_->incoming_fds()[0], 0);
+  void* shadow =
+      shadow_place_ == MAP_FAILED
+          ? MAP_FAILED
+          : mmap(shadow_place_, shape.shadow_memfd_bytes, PROT_READ,
+                 MAP_SHARED | MAP_FIXED, channel_->incoming_fds()[0], 0);
   if (shadow == MAP_FAILED) {
     return Lose(absl::StrCat("cannot map the shadow page: errno ", errno));
   }
   shadow_ = static_cast<const uint8_t*>(shadow);
-  shadow_bytes_ = shape.shadow_memfd_bytes;
 
   CloseDoorbells();
   for (size_t i = 1; i < channel_->incoming_fds().size(); ++i) {

@@ -175,6 +175,7 @@ class ServiceLink {
   const Deadlines deadlines_;
   const Fallback fallback_;
   AdaptiveSpin spin_;
+  void* const shadow_place_;
   State state_ = State::kNone;
   bool slow_ = false;
   std::string loss_;
@@ -184,7 +185,6 @@ class ServiceLink {
   bool has_shape_ = false;
   DeviceShape shape_;
   const uint8_t* shadow_ = nullptr;
-  uint64_t shadow_bytes_ = 0;
 
   std::array<Owed, kMaxOwed> owed_;
   size_t owed_count_ = 0;

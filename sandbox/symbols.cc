@@ -2,49 +2,46 @@
 
 #include <cxxabi.h>
 #include <elf.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 
 namespace bulkhead::sandbox {
 namespace {
 
-// The file's bytes; Get copies out what is wholly inside.
+constexpr uint64_t kLargestTable = 64 << 20;
+
+// The file's bytes, by the one call that the console's policy has for them.
 class File {
  public:
-  explicit File(int fd) {
-    struct stat status = {};
-    if (fstat(fd, &status) != 0 || status.st_size <= 0) return;
-    void* data = mmap(nullptr, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED) return;
-    data_ = static_cast<const char*>(data);
-    size_ = status.st_size;
-  }
-  ~File() {
-    if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+  explicit File(int fd) : fd_(fd) {}
 
   template <typename T>
   bool Get(uint64_t offset, T* value) const {
-    if (size_ < sizeof(T) || offset > size_ - sizeof(T)) return false;
-    std::memcpy(value, data_ + offset, sizeof(T));
-    return true;
+    return pread(fd_, value, sizeof(T), static_cast<off_t>(offset)) ==
+           sizeof(T);
+  }
+  // As many of `values` as there are.
+  template <typename T>
+  size_t GetMany(uint64_t offset, std::vector<T>* values) const {
+    const ssize_t size = pread(fd_, values->data(), values->size() * sizeof(T),
+                               static_cast<off_t>(offset));
+    return size <= 0 ? 0 : size / sizeof(T);
   }
   std::string String(uint64_t offset) const {
-    if (offset >= size_) return "";
-    return std::string(data_ + offset, strnlen(data_ + offset, size_ - offset));
+    char text[512] = {};
+    const ssize_t size =
+        pread(fd_, text, sizeof(text) - 1, static_cast<off_t>(offset));
+    return size <= 0 ? "" : text;
   }
 
  private:
-  const char* data_ = nullptr;
-  uint64_t size_ = 0;
+  const int fd_;
 };
 
 // The address that the loader gives to a byte of the file.
@@ -73,18 +70,23 @@ std::string Demangled(const std::string& name) {
 // The symbol of a table that covers `address`.
 std::string Find(const File& file, const Elf64_Shdr& table,
                  const Elf64_Shdr& names, uint64_t address) {
-  for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= table.sh_size;
-       at += sizeof(Elf64_Sym)) {
-    Elf64_Sym symbol;
-    if (!file.Get(table.sh_offset + at, &symbol)) return "";
-    if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC ||
-        address < symbol.st_value ||
-        address - symbol.st_value >= symbol.st_size) {
-      continue;
+  std::vector<Elf64_Sym> symbols(4096);
+  uint64_t at = 0;
+  const uint64_t size = std::min(table.sh_size, kLargestTable);
+  while (at + sizeof(Elf64_Sym) <= size) {
+    const size_t count = file.GetMany(table.sh_offset + at, &symbols);
+    if (count == 0) return "";
+    for (size_t i = 0; i < count; ++i, at += sizeof(Elf64_Sym)) {
+      const Elf64_Sym& symbol = symbols[i];
+      if (at >= size) return "";
+      if (ELF64_ST_TYPE(symbol.st_info) == STT_FUNC &&
+          address >= symbol.st_value &&
+          address - symbol.st_value < symbol.st_size) {
+        return absl::StrCat(
+            Demangled(file.String(names.sh_offset + symbol.st_name)), "+0x",
+            absl::Hex(address - symbol.st_value));
+      }
     }
-    return absl::StrCat(
-        Demangled(file.String(names.sh_offset + symbol.st_name)), "+0x",
-        absl::Hex(address - symbol.st_value));
   }
   return "";
 }

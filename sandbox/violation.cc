@@ -138,6 +138,8 @@ std::vector<Violation>& Held() {
   return *held;
 }
 
+void (*seccomp_observer)(pid_t thread) = nullptr;
+
 void RememberNewThread(pid_t parent) {
   unsigned long thread = 0;
   if (ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &thread) == 0) {
@@ -195,6 +197,9 @@ void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
   const int signal = info.si_status & 0xff;
   const int event = info.si_status >> 8;
   if (event == PTRACE_EVENT_CLONE) RememberNewThread(thread);
+  if (event == PTRACE_EVENT_SECCOMP && seccomp_observer != nullptr) {
+    seccomp_observer(thread);
+  }
   if (event == 0 && Breaks(thread, signal)) EndBroken(thread, signal);
   if (event == PTRACE_EVENT_EXIT && DiesOfFilter(thread)) {
     // All threads die so. The one that made the call has had it undone: its
@@ -235,9 +240,9 @@ void ReapThreads(std::vector<Violation>* violations) {
 }  // namespace
 
 int WatchForViolations(pid_t pid) {
-  constexpr long kOptions =
-      PTRACE_O_EXITKILL | PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
-  return ptrace(PTRACE_SEIZE, pid, nullptr, kOptions) == 0 ? 0 : errno;
+  long options = PTRACE_O_EXITKILL | PTRACE_O_TRACEEXIT | PTRACE_O_TRACECLONE;
+  if (seccomp_observer != nullptr) options |= PTRACE_O_TRACESECCOMP;
+  return ptrace(PTRACE_SEIZE, pid, nullptr, options) == 0 ? 0 : errno;
 }
 
 std::optional<Crash> TakeCrash(pid_t pid) {
@@ -246,6 +251,10 @@ std::optional<Crash> TakeCrash(pid_t pid) {
   std::optional<Crash> taken = std::move(crash->second);
   Crashes().erase(crash);
   return taken;
+}
+
+void ObserveSeccompStops(void (*observer)(pid_t thread)) {
+  seccomp_observer = observer;
 }
 
 void ReportLater(const Violation& violation) { Held().push_back(violation); }

@@ -70,6 +70,11 @@ std::optional<Crash> TakeCrash(pid_t pid);
 // After many stops it returns, and SIGCHLD asks for the next call.
 std::vector<Violation> HandleStops();
 
+// For a launcher that learns (learn/main.cc): called with the thread at each
+// call that a filter answers with SECCOMP_RET_TRACE, before it happens. The
+// policies' own filters never do.
+void ObserveSeccompStops(void (*observer)(pid_t thread));
+
 // For Spawn, which handles stops while it waits for a new process: the next
 // HandleStops returns this as well.
 void ReportLater(const Violation& violation);

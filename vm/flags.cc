@@ -98,6 +98,13 @@ const std::vector<FlagRow>& Rows() {
          flags->print_qemu_args = value;
          return value == "shell" || value == "json" || value == "libvirt";
        }},
+      {"policy_mode", "enforce|learn",
+       "learn: enforce no filter, and say at the end what the policies lack or "
+       "could do without; with trusted guests only",
+       [](Flags* flags, const std::string& value) {
+         flags->learn = value == "learn";
+         return value == "learn" || value == "enforce";
+       }},
       {"grace", "SECONDS", "how long a guest may take to power off (10)",
        [](Flags* flags, const std::string& value) {
          return absl::SimpleAtoi(value, &flags->grace_seconds) &&

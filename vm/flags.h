@@ -35,6 +35,7 @@ struct Flags {
   uint32_t first_id = 0x42480000;  // of those for the VMs of root
   std::string print_qemu_args;     // "shell", "json", "libvirt" or ""
   uint32_t grace_seconds = 10;     // for a guest that was asked to power off
+  bool learn = false;              // --policy_mode=learn
   bool no_qemu = false;
   bool check = false;
   bool dry_run = false;

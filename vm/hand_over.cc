@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
+#include "console/console_fds.h"
 #include "proto/launch.pb.h"
 #include "vm/runfiles.h"
 
@@ -20,6 +21,7 @@ using Kind = Resource::Kind;
 using Role = PlannedProcess::Role;
 
 constexpr char kLauncher[] = "launcher/launcher";
+constexpr char kLearner[] = "learn/learner";
 
 absl::StatusOr<Fd> OpenProgram(const std::string& name,
                                const std::string& path) {
@@ -66,7 +68,9 @@ void ConfigureConsole(const Plan& plan, const RunOptions& options,
     if (process.device >= 0) {
       entry->set_device(plan.devices[process.device].id);
     }
-    entry->set_role(RoleText(plan, process));
+    entry->set_role(
+        absl::StrCat(options.learn ? "NO FILTER IS ENFORCED: LEARNING  " : "",
+                     RoleText(plan, process)));
     entry->set_policy(process.policy->name);
     entry->set_policy_sha256(process.policy->sha256);
     entry->set_is_service(process.role == Role::kService);
@@ -145,14 +149,27 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
   return absl::OkStatus();
 }
 
+// The console names places in programs, so it reads their symbols.
+void ShowProgram(int program, int index, LaunchPlan* plan) {
+  JailedProcess* console = plan->mutable_processes(0);
+  ConsoleConfig* config = console->mutable_configure()->mutable_console();
+  struct stat status;
+  if (index >= console::kMostProgramFds || fstat(program, &status) != 0) return;
+  config->mutable_processes(index)->set_program_inode(status.st_ino);
+  InheritedFd* fd = console->add_fds();
+  fd->set_source(program);
+  fd->set_target(console::kFirstProgramFd + index);
+}
+
 }  // namespace
 
 absl::StatusOr<Handover> Handover::Make(const Plan& plan,
                                         const Resources& resources,
                                         const RunOptions& options) {
   Handover handover;
-  handover.launcher_ = FindRunfile(kLauncher);
-  if (absl::StatusOr<Fd> found = OpenProgram(kLauncher, handover.launcher_);
+  const char* launcher = options.learn ? kLearner : kLauncher;
+  handover.launcher_ = FindRunfile(launcher);
+  if (absl::StatusOr<Fd> found = OpenProgram(launcher, handover.launcher_);
       !found.ok()) {
     return found.status();
   }
@@ -161,6 +178,7 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
   out.set_grace_seconds(options.grace_seconds);
   out.set_limit_seconds(options.limit_seconds);
   out.set_raw_terminal(options.interactive);
+  out.set_filter_socket_fd(resources.filter_socket());
   for (const std::string& path : resources.leftovers()) {
     out.add_leftovers(path);
   }
@@ -176,6 +194,7 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
                                          : FindRunfile(process.program));
     if (!program.ok()) return program.status();
     jailed->set_program_fd(program->get());
+    if (i > 0) ShowProgram(program->get(), static_cast<int>(i) - 1, &out);
     handover.programs_.push_back(*std::move(program));
   }
   handover.plan_ = Fd(memfd_create("plan", MFD_CLOEXEC));

@@ -27,6 +27,7 @@ struct RunOptions {
   bool interactive = false;  // the user's terminal is the guest's
   bool read_stdin = false;   // or what comes from a pipe is
   std::string running_text;  // printed when all runs
+  bool learn = false;        // no filter is enforced, and every line says so
 };
 
 // Everything that the launcher needs, ready to be executed.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -272,7 +273,26 @@ int Resources::Get(const Resource& resource) const {
   return found == fds_.end() ? -1 : found->second.get();
 }
 
+// See launcher/filter_socket.h. Without it the VM runs.
+void Resources::MakeFilterSocket(const std::string& vm) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const std::string name =
+      absl::StrCat("bulkhead/", vm.substr(0, 64), "/", getpid(), "/filters");
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  const socklen_t size = offsetof(sockaddr_un, sun_path) + 1 + name.size();
+  Fd listener(
+      socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+      listen(listener.get(), 4) == 0) {
+    filter_socket_ = std::move(listener);
+  }
+}
+
 bool Resources::KeepOverExec() const {
+  if (filter_socket_.valid() && fcntl(filter_socket_.get(), F_SETFD, 0) != 0) {
+    return false;
+  }
   for (const auto& [key, fd] : fds_) {
     if (fd.valid() && fcntl(fd.get(), F_SETFD, 0) != 0) return false;
   }
@@ -282,6 +302,7 @@ bool Resources::KeepOverExec() const {
 
 void Resources::Abandon() {
   fds_.clear();
+  filter_socket_.Close();
   directory_lock_.Close();
   paths_.clear();
 }

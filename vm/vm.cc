@@ -115,6 +115,7 @@ class Run {
     if (status.ok()) status = resources_.OpenImages(description_, &plan_);
     if (status.ok()) status = resources_.MakeMemories(description_, plan_);
     if (status.ok()) status = resources_.MakeStreams(plan_);
+    if (status.ok()) resources_.MakeFilterSocket(plan_.name);
     if (status.ok()) {
       HoldSignals();
       status = resources_.MakeSockets(
@@ -239,7 +240,8 @@ class Run {
 
   // Returns only when this process could not become the launcher.
   absl::Status HandOver() {
-    RunOptions options{.grace_seconds = flags_.grace_seconds};
+    RunOptions options{.grace_seconds = flags_.grace_seconds,
+                       .learn = flags_.learn};
     if (flags_.check) {
       options.grace_seconds = 0;
       options.limit_seconds = kCheckLimitSeconds;

@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "proxy/shim_process.h"
+#include "sandbox/violation_text.h"
 #include "tests/containment/world.h"
 
 namespace bulkhead::containment {
@@ -45,7 +46,8 @@ std::string Describe(const End& end) {
   std::string text = absl::StrCat("\"", end.output.substr(0, 200), "\" signal ",
                                   end.signal, " status ", end.status);
   for (const sandbox::Violation& violation : end.violations) {
-    absl::StrAppend(&text, ", killed for ", violation.ToString());
+    absl::StrAppend(&text, ", killed for ",
+                    sandbox::DescribeViolation(violation));
   }
   return text;
 }
@@ -65,7 +67,7 @@ std::unique_ptr<World> InJailTest::world_;
 void ExpectKilled(const Attempt& attempt, const End& end) {
   EXPECT_EQ(end.signal, SIGSYS) << Describe(end);
   ASSERT_EQ(end.violations.size(), 1u) << Describe(end);
-  EXPECT_EQ(end.violations[0].syscall, attempt.syscall);
+  EXPECT_EQ(sandbox::SyscallOf(end.violations[0]), attempt.syscall);
   EXPECT_EQ(end.violations[0].filters, 2);
   ++counts["killed"];
 }

@@ -16,6 +16,7 @@
 #include "policy/registry.h"
 #include "sandbox/jail.h"
 #include "sandbox/violation.h"
+#include "sandbox/violation_text.h"
 
 namespace bulkhead::containment {
 namespace {
@@ -70,7 +71,7 @@ TEST_P(CrashTest, StaysWithinThePolicyAndIsReportedAsWhatItIs) {
   pollfd gone = {.fd = process->pidfd, .events = POLLIN, .revents = 0};
   while (poll(&gone, 1, 2) == 0) {
     for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-      ADD_FAILURE() << violation.ToString();
+      ADD_FAILURE() << sandbox::DescribeViolation(violation);
     }
   }
   int status = 0;

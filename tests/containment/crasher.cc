@@ -13,9 +13,9 @@
 
 #include "policy/lsi53c895a.h"
 #include "policy/shim.h"
+#include "sandbox/heap.h"
 #include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
-#include "services/runtime/heap.h"
 
 // What the assert macro calls, in builds that have it.
 extern "C" [[noreturn]] void AssertFail(const char*, const char*, unsigned,
@@ -83,8 +83,8 @@ int main(int argc, char** argv) {
     bulkhead::sandbox::SetLastWordsWriter(
         bulkhead::sandbox::WriteLastWordsByWrite);
   }
-  bulkhead::ConfigureHeap();
-  if (!bulkhead::ReserveHeap(8 << 20)) return 98;
+  bulkhead::sandbox::ConfigureHeap();
+  if (!bulkhead::sandbox::ReserveHeap(8 << 20)) return 98;
   atexit([] { pointer = nullptr; });
   if (!bulkhead::sandbox::LockDown(shim ? bulkhead::policy::Shim()
                                         : bulkhead::policy::Lsi53c895a())

@@ -20,8 +20,8 @@
 
 #include "policy/lsi53c895a.h"
 #include "proto/service_fds.h"
+#include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
-#include "services/runtime/heap.h"
 #include "tests/containment/attempts.h"
 
 namespace bulkhead::containment {
@@ -72,8 +72,8 @@ int Main(int argc, char** argv) {
   (void)AllAttempts();
   if (strcmp(argv[1], "jailed") == 0) {
     // As ServiceMain does it.
-    ConfigureHeap();
-    if (!ReserveHeap(8 << 20)) return 5;
+    sandbox::ConfigureHeap();
+    if (!sandbox::ReserveHeap(8 << 20)) return 5;
     const absl::Status locked = sandbox::LockDown(policy::Lsi53c895a());
     if (!locked.ok()) {
       Say(locked.message().data(), locked.message().size());

@@ -1,0 +1,65 @@
+#include "launcher/filter_socket.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "policy/live_filters.h"
+#include "proto/launch.pb.h"
+
+namespace bulkhead::launcher {
+namespace {
+
+bool MayAsk(int fd) {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == 0 || peer.uid == geteuid());
+}
+
+std::string Read(const Process& process) {
+  FilterReading reading;
+  reading.set_process(process.name());
+  reading.set_pid(process.pid());
+  reading.set_policy(process.policy());
+  const absl::StatusOr<std::vector<std::vector<sock_filter>>> filters =
+      policy::ReadLiveFilters(process.pid());
+  if (!filters.ok()) {
+    reading.set_unread(std::string(filters.status().message()));
+    return reading.SerializeAsString();
+  }
+  for (const std::vector<sock_filter>& filter : *filters) {
+    reading.add_filters(filter.data(), filter.size() * sizeof(sock_filter));
+  }
+  return reading.SerializeAsString();
+}
+
+}  // namespace
+
+FilterSocket::FilterSocket(
+    int listener, EventLoop* loop,
+    const std::vector<std::unique_ptr<Process>>* processes)
+    : listener_(listener), loop_(loop), processes_(processes) {
+  if (!listener_.valid()) return;
+  loop_->Add(listener_.get(), EPOLLIN, [this](uint32_t) { Answer(); });
+}
+
+FilterSocket::~FilterSocket() {
+  if (listener_.valid()) loop_->Remove(listener_.get());
+}
+
+void FilterSocket::Answer() {
+  const Fd peer(
+      accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!peer.valid() || !MayAsk(peer.get())) return;
+  for (const auto& process : *processes_) {
+    if (process->exited()) continue;
+    const std::string reading = Read(*process);
+    // Who does not read in time gets less.
+    (void)send(peer.get(), reading.data(), reading.size(),
+               MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+}
+
+}  // namespace bulkhead::launcher
