@@ -180,7 +180,8 @@ void Supervisor::EndQemu() {
     Await([this] { return qemu_->exited() || stop_at_once_; },
           seconds(plan_.grace_seconds()));
   }
-  if (!exited()) {
+  // Without the console nobody can ask it.
+  if (!exited() && !console_->exited()) {
     TellStage(LauncherEvent::QUIT);
     Await(exited, kQemuQuit);
   }

@@ -126,6 +126,19 @@ TEST_F(LifecycleTest, KilledShimIsADeviceLostToo) {
   ExpectNothingLeft();
 }
 
+// Whoever speaks to people is needed: the VM does not go on in silence.
+TEST_F(LifecycleTest, KilledConsoleEndsTheVm) {
+  Process vm(Command());
+  ASSERT_NO_FATAL_FAILURE(Start(&vm));
+  for (const pid_t pid : all_) {
+    if (CommandLine(pid).rfind("console", 0) == 0) kill(pid, SIGKILL);
+  }
+  EXPECT_EQ(vm.Wait(kEnd), 1) << vm.output();
+  EXPECT_NE(vm.output().find("the console process ended"), std::string::npos)
+      << vm.output();
+  ExpectNothingLeft();
+}
+
 TEST_F(LifecycleTest, GuestThatIgnoresThePowerButtonGetsItsGrace) {
   Process vm(Command("--grace=2"));
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
