@@ -147,39 +147,7 @@ transfer:
         jc fail
         ret
 
-fail:   movb %ah, %dl
-        movw $say_fail, %si
-        call print
-        movb %dl, %al
-        call print_hex
-        movw $say_end, %si
-        call print
-        jmp halt
-
-print:  lodsb
-        testb %al, %al
-        jz 5f
-        call print_byte
-        jmp print
-5:      ret
-
-print_hex:
-        pushw %ax
-        shrb $4, %al
-        call print_digit
-        popw %ax
-        andb $0x0f, %al
-print_digit:
-        addb $'0', %al
-        cmpb $'9', %al
-        jbe print_byte
-        addb $'a' - '9' - 1, %al
-print_byte:
-        pushw %dx
-        movw $0x3f8, %dx
-        outb %al, %dx
-        popw %dx
-        ret
+.include "serial.inc"
 
 say_start: .asciz "\r\nBOOT start\r\n"  # the firmware is in mid-line
 say_sum:   .asciz "BOOT sum="

@@ -67,39 +67,7 @@ read:   movb $0x42, %ah
         jc fail
         ret
 
-fail:   movb %ah, %dl
-        movw $say_fail, %si
-        call print
-        movb %dl, %al
-        call print_hex
-        movw $say_end, %si
-        call print
-        jmp halt
-
-print:  lodsb
-        testb %al, %al
-        jz 3f
-        call print_byte
-        jmp print
-3:      ret
-
-print_hex:
-        pushw %ax
-        shrb $4, %al
-        call print_digit
-        popw %ax
-        andb $0x0f, %al
-print_digit:
-        addb $'0', %al
-        cmpb $'9', %al
-        jbe print_byte
-        addb $'a' - '9' - 1, %al
-print_byte:
-        pushw %dx
-        movw $0x3f8, %dx
-        outb %al, %dx
-        popw %dx
-        ret
+.include "serial.inc"
 
 say_start:  .asciz "CD start\r\n"
 say_volume: .asciz "CD volume="
