@@ -112,6 +112,27 @@ TEST(PlanTest, ConfigurationNamesEachFileByTheFdThatTheServiceWillFind) {
             ScsiLogicalUnit::CDROM);
 }
 
+// The password's file is handed over as the image's is; what it holds is in no
+// argument and no configuration.
+TEST(PlanTest, KeyFileOfAnEncryptedImageIsAnFdOfTheService) {
+  const Plan plan = PlanOf(Described(R"(
+    devices { id: "a" lsi53c895a { target { id: 0
+      disk { image: "a.qcow2" access: READ_ONLY key_file: "a.key"
+             backing { image: "b.qcow2" key_file: "b.key" }
+             cache { tables: "8MiB" } } } } }
+  )"));
+  const BackendConfig& backend = plan.devices[0].config.backends(0);
+  EXPECT_EQ(backend.image().fd(), 7);
+  EXPECT_EQ(backend.image().key_fd(), 8);
+  EXPECT_EQ(backend.backing(0).fd(), 9);
+  EXPECT_EQ(backend.backing(0).key_fd(), 10);
+  EXPECT_EQ(backend.cache().table_bytes(), 8u << 20);
+  EXPECT_EQ(backend.cache().decoded_bytes(), 0u);
+  ASSERT_EQ(plan.devices[0].images.size(), 4u);
+  EXPECT_TRUE(plan.devices[0].images[1].is_key);
+  EXPECT_EQ(plan.devices[0].images[1].path, "a.key");
+}
+
 TEST(PlanTest, MoreImagesThanThePolicyHasRoomForAreRefused) {
   std::string text = "devices { id: \"a\" lsi53c895a {";
   for (int i = 0; i < 7; ++i) {
