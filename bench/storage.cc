@@ -1,6 +1,8 @@
 // How fast is the storage engine, beside qemu-img bench with its best options?
 //
 //   bazel run -c opt //bench:storage -- --directory=/dev/shm --rounds=5
+//   bazel run -c opt //bench:storage -- --directory=/var/tmp --direct
+//       --engine=io_uring --qemu_aio=native
 //
 // Both sides make the same requests, one buffer each, from one thread: 4 KiB at
 // a stride that visits the image out of order. Images are the same file, or
@@ -31,7 +33,8 @@ ABSL_FLAG(int, rounds, 5, "how often each side runs");
 ABSL_FLAG(std::string, only, "", "figures whose name contains this");
 ABSL_FLAG(unsigned, workers, 4, "of ours");
 ABSL_FLAG(std::string, qemu_aio, "io_uring", "qemu-img bench -i");
-ABSL_FLAG(bool, direct, false, "O_DIRECT for the peer (-t none)");
+ABSL_FLAG(bool, direct, false, "O_DIRECT for both (-t none)");
+ABSL_FLAG(std::string, engine, "workers", "of ours: workers, io_uring");
 ABSL_FLAG(std::string, json, "", "write the samples there");
 
 namespace bulkhead::bench {
@@ -81,8 +84,11 @@ void SubmitNext(Slot* slot) {
 }
 
 std::vector<int> OpenChain(const Case& c, BackendConfig* config) {
+  const int direct = absl::GetFlag(FLAGS_direct) ? O_DIRECT : 0;
   std::vector<int> fds;
-  fds.push_back(open(c.image.c_str(), c.write ? O_RDWR : O_RDONLY));
+  fds.push_back(open(c.image.c_str(), (c.write ? O_RDWR : O_RDONLY) | direct));
+  if (absl::GetFlag(FLAGS_engine) == "io_uring") config->set_engine(IO_URING);
+  if (direct != 0) config->set_direct_alignment_bytes(512);
   config->mutable_image()->set_fd(fds.back());
   config->mutable_image()->set_format(c.is_qcow2 ? QCOW2 : RAW);
   config->mutable_image()->set_name(c.image);
@@ -90,7 +96,7 @@ std::vector<int> OpenChain(const Case& c, BackendConfig* config) {
   for (const char* at = c.parent.c_str(); *at != 0;) {
     const std::string name(at, strcspn(at, " "));
     at += name.size() + (at[name.size()] == ' ' ? 1 : 0);
-    fds.push_back(open(name.c_str(), O_RDONLY));
+    fds.push_back(open(name.c_str(), O_RDONLY | direct));
     ImageFile* file = config->add_backing();
     file->set_fd(fds.back());
     file->set_format(QCOW2);
@@ -112,13 +118,15 @@ double RunOurs(const Case& c) {
   uint64_t left = c.count;
   uint64_t running = 0;
   std::vector<std::unique_ptr<Slot>> slots;
-  std::vector<char> memory(c.depth * kBlock, 'b');
+  const std::unique_ptr<char, void (*)(void*)> memory(
+      static_cast<char*>(aligned_alloc(kBlock, c.depth * kBlock)), free);
+  memset(memory.get(), 'b', c.depth * kBlock);
   for (unsigned i = 0; i < c.depth; ++i) {
     auto slot = std::make_unique<Slot>();
     slot->operation =
         c.write ? block::Operation::kWrite : block::Operation::kRead;
     slot->length_bytes = kBlock;
-    slot->segment = {&memory[i * kBlock], kBlock};
+    slot->segment = {memory.get() + i * kBlock, kBlock};
     slot->segments = &slot->segment;
     slot->segment_count = 1;
     slot->backend = backend->get();

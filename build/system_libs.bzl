@@ -45,7 +45,10 @@ _HEADERS = {
 
 # A program that links a lite and a full message library must not end up with
 # two shared copies of the same runtime, so both are taken from the archives.
-_ARCHIVE_ONLY = ["protobuf", "protobuf-lite"]
+# libnbd's archive is linked without the TLS and XML libraries that its shared
+# one brings along (services/block/nbd/no_tls.cc). Debian 12's shared liburing
+# does not export what its header declares (io_uring_register_restrictions).
+_ARCHIVE_ONLY = ["protobuf", "protobuf-lite", "nbd", "uring"]
 
 # What libqcow calls in place of these is services/block/qcow2/gate.cc: memory
 # that is bounded and taken before the lock-down, and an inflate that tells how
@@ -76,6 +79,8 @@ def _query(ctx, pkg_config, module):
     defines = []
     linkopts = []
     for flag in result.stdout.strip().split(" "):
+        if module == "libnbd" and flag.startswith("-l") and flag != "-lnbd":
+            continue
         if flag.startswith("-D"):
             defines.append(flag[2:])
         elif flag.startswith("-l"):

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -234,6 +235,12 @@ class Auditor {
       const std::string check = absl::StrCat("namespace ", name);
       if (own.empty()) {
         Add(Finding::kUnread, check, "its own", strerror(errno));
+        continue;
+      }
+      if (std::string(name) == "net" &&
+          (policy_.clone_flags & CLONE_NEWNET) == 0) {
+        ExpectThat(own == ReadLink("/proc/self/ns/net"), check, "the host's",
+                   own);
         continue;
       }
       std::string shared;

@@ -69,11 +69,12 @@ class Checker {
         Complain(source_.where, "jail.namespace", name + ": given twice");
       }
     }
-    if (namespaces.size() != 8) {
+    if (namespaces.size() != (policy_.jail().host_network() ? 7u : 8u) ||
+        namespaces.count("net") == (policy_.jail().host_network() ? 1u : 0u)) {
       Complain(
           source_.where, "jail.namespace",
           "a jail has all eight: cgroup, ipc, mount, net, pid, time, user, "
-          "uts");
+          "uts; all but net with host_network");
     }
     if (IsService() && !policy_.jail().memory_deny_write_execute()) {
       Complain(source_.where, "jail.memory_deny_write_execute",
@@ -169,7 +170,11 @@ class Checker {
   void ServiceRule(int i) {
     const SyscallRule& rule = policy_.rule(i);
     if (rule.action() != SyscallRule::ALLOW) return;
-    if (NeverSteady(rule.syscall()) && rule.phase() == STEADY) {
+    const bool connects =
+        policy_.jail().host_network() && rule.arg_size() > 0
+            ? rule.syscall() == "socket"
+            : policy_.jail().host_network() && rule.syscall() == "connect";
+    if (NeverSteady(rule.syscall()) && !connects && rule.phase() == STEADY) {
       ComplainRule(i,
                    "not possible in the steady state of a service; do it "
                    "before the lock-down, or let the launcher do it");

@@ -26,8 +26,11 @@ inline constexpr int kRamFd = 5;
 // The device's resumable state: a memfd that outlives the service.
 inline constexpr int kStateFd = 6;
 
-// Backends (images, sockets) in the order in which ServiceConfig names them.
+// Images, in the order in which ServiceConfig names them.
 inline constexpr int kFirstBackendFd = 7;
+
+// Connectors of NBD disks (backend_connector.h), likewise.
+inline constexpr int kFirstConnectorFd = 56;
 
 }  // namespace bulkhead
 

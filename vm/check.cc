@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "vm/nbd_uri.h"
 #include "vm/size.h"
 
 namespace bulkhead::vm {
@@ -266,7 +267,11 @@ class Checker {
   }
 
   void CheckDisk(const std::string& path, const Disk& disk) {
-    CheckImageName(path + ".image", disk.image());
+    if (disk.has_nbd()) {
+      CheckNbd(path, disk);
+    } else {
+      CheckImageName(path + ".image", disk.image());
+    }
     for (int i = 0; i < disk.backing_size(); ++i) {
       CheckImageName(absl::StrCat(path, ".backing[", i, "].image"),
                      disk.backing(i).image());
@@ -308,6 +313,39 @@ class Checker {
     if (!printable || serial.size() > 20) {
       Error(path, "BH-C103", "not a serial number",
             "at most 20 printable ASCII characters");
+    }
+  }
+
+  void CheckNbd(const std::string& path, const Disk& disk) {
+    CheckText(path + ".nbd.uri", disk.nbd().uri(), kMaxPath);
+    CheckText(path + ".nbd.export", disk.nbd().export_(), kMaxPath);
+    const absl::StatusOr<NbdUri> uri = ParseNbdUri(disk.nbd().uri());
+    if (!uri.ok()) {
+      Error(path + ".nbd.uri", "BH-C112",
+            "\"" + disk.nbd().uri() +
+                "\": " + std::string(uri.status().message()),
+            "nbd-info URI tries one out");
+    } else if (!uri->export_name.empty() && !disk.nbd().export_().empty()) {
+      Error(path + ".nbd.export", "BH-C102", "the URI names an export as well",
+            "leave one of them out");
+    }
+    if (!disk.image().empty() || disk.backing_size() > 0) {
+      Error(path, "BH-C102", "an image and a server",
+            "name an image, or nbd { uri: ... }");
+    }
+    if (disk.format() == Disk::QCOW2) {
+      Error(path + ".format", "BH-C103",
+            "what a server exports is taken as it is",
+            "let the server open the qcow2 image (qemu-nbd -f qcow2), and "
+            "leave format out");
+    }
+    if (disk.engine() == Disk::IO_URING || disk.direct()) {
+      Error(path, "BH-C103", "engine and direct are about files",
+            "leave them out for a server");
+    }
+    if (disk.nbd().patience_seconds() > 86400) {
+      Error(path + ".nbd.patience_seconds", "BH-C103", "longer than a day",
+            "at most 86400");
     }
   }
 

@@ -190,5 +190,24 @@ TEST(FlagsTest, UsageAndDescriptionErrorsExitDifferently) {
   EXPECT_EQ(ExitCodeOf(FromFlags({"--memory=lots"}).status()), kExitBadConfig);
 }
 
+TEST(DescriptionTest, NbdDiskNeedsAServersUriAndNothingOfAFile) {
+  const auto error = [](const std::string& disk) {
+    return ErrorOf("devices { id: \"d\" lsi53c895a { target { disk { " + disk +
+                   " } } } }");
+  };
+  EXPECT_EQ(error("nbd { uri: \"nbd+unix:///a?socket=/s\" }"), "");
+  EXPECT_EQ(error("nbd { uri: \"nbd://host/a\" patience_seconds: 5 }"), "");
+  EXPECT_THAT(error("nbd { uri: \"http://host\" }"), HasSubstr("BH-C112"));
+  EXPECT_THAT(error("nbd { uri: \"nbds://host/a\" }"), HasSubstr("TLS"));
+  EXPECT_THAT(error("image: \"x\" nbd { uri: \"nbd://host/a\" }"),
+              HasSubstr("an image and a server"));
+  EXPECT_THAT(error("nbd { uri: \"nbd://host/a\" export: \"b\" }"),
+              HasSubstr("names an export as well"));
+  EXPECT_THAT(error("format: QCOW2 nbd { uri: \"nbd://host/a\" }"),
+              HasSubstr("taken as it is"));
+  EXPECT_THAT(error("direct: true nbd { uri: \"nbd://host/a\" }"),
+              HasSubstr("about files"));
+}
+
 }  // namespace
 }  // namespace bulkhead::vm

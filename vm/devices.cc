@@ -1,7 +1,10 @@
 #include "vm/devices.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "proto/service_fds.h"
+#include "vm/nbd_uri.h"
 #include "vm/size.h"
 
 namespace bulkhead::vm {
@@ -45,23 +48,51 @@ void AddBackend(const Disk& disk, bool cdrom, const std::string& field,
     use.path = key_file;
     use.read_only = true;
     use.is_key = true;
+    use.direct = false;
     images->push_back(std::move(use));
   };
+  const uint32_t block_bytes = cdrom                    ? kCdromBlockBytes
+                               : disk.block_size() != 0 ? disk.block_size()
+                                                        : 512;
+  if (disk.has_nbd()) {
+    const absl::StatusOr<NbdUri> uri = ParseNbdUri(disk.nbd().uri());
+    const auto others =
+        std::count_if(images->begin(), images->end(),
+                      [](const ImageUse& image) { return image.nbd; });
+    NbdConfig* nbd = backend->mutable_nbd();
+    nbd->set_connector_fd(kFirstConnectorFd + static_cast<int>(others));
+    nbd->set_export_name(uri.ok() && disk.nbd().export_().empty()
+                             ? uri->export_name
+                             : disk.nbd().export_());
+    nbd->set_name(disk.nbd().uri());
+    nbd->set_patience_seconds(disk.nbd().patience_seconds());
+    nbd->set_block_bytes(block_bytes);
+    images->push_back({.field = field,
+                       .path = disk.nbd().uri(),
+                       .read_only = backend->read_only(),
+                       .cdrom = cdrom,
+                       .block_size = block_bytes,
+                       .backend = backend_index,
+                       .nbd = true,
+                       .unix_socket = uri.ok() && !uri->socket_path.empty()});
+    return;
+  }
+  backend->set_engine(disk.engine() == Disk::IO_URING ? IO_URING : WORKERS);
   add(backend->mutable_image(),
       {.field = field,
        .path = disk.image(),
        .format = disk.format(),
        .read_only = backend->read_only(),
-       .block_size = cdrom                    ? kCdromBlockBytes
-                     : disk.block_size() != 0 ? disk.block_size()
-                                              : 512},
+       .block_size = block_bytes,
+       .direct = disk.direct()},
       disk.key_file());
   for (int i = 0; i < disk.backing_size(); ++i) {
     add(backend->add_backing(),
         {.field = absl::StrCat(field, ".backing[", i, "]"),
          .path = disk.backing(i).image(),
          .format = disk.backing(i).format(),
-         .parent = i},
+         .parent = i,
+         .direct = disk.direct()},
         disk.backing(i).key_file());
   }
 }

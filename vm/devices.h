@@ -28,6 +28,9 @@ struct ImageUse {
   int backend = 0;
   int parent = -1;      // index in BackendConfig.backing; -1: the active image
   bool is_key = false;  // not the image but the file with its password
+  bool nbd = false;     // `path` is the URI of a server
+  bool unix_socket = false;  // of the server
+  bool direct = false;       // O_DIRECT
 
   ImageFile* In(ServiceConfig* config) const;
 };

@@ -232,12 +232,14 @@ absl::Status AddDevice(const PartText& part, Description* description) {
 
 constexpr char kDiskOptions[] =
     "options: file=F, format=auto|raw|qcow2|qcow, readonly=on|off, backing=F, "
-    "serial=S, block_size=512|4096, key_file=F";
+    "serial=S, block_size=512|4096, key_file=F, nbd=URI, "
+    "engine=workers|io_uring, direct=on|off";
 
 bool SetDiskOption(const std::string& key, const std::string& value,
                    const std::string& directory, Disk* disk) {
   uint32_t number = 0;
   Disk::Format format;
+  Disk::Engine engine;
   if (key == "file") {
     disk->set_image(MakeAbsolute(directory, value));
   } else if (key == "format" && ParseEnum(value, Disk::Format_Parse, &format)) {
@@ -248,6 +250,12 @@ bool SetDiskOption(const std::string& key, const std::string& value,
     disk->add_backing()->set_image(MakeAbsolute(directory, value));
   } else if (key == "key_file") {
     disk->set_key_file(MakeAbsolute(directory, value));
+  } else if (key == "nbd") {
+    disk->mutable_nbd()->set_uri(value);
+  } else if (key == "engine" && ParseEnum(value, Disk::Engine_Parse, &engine)) {
+    disk->set_engine(engine);
+  } else if (key == "direct" && (value == "on" || value == "off")) {
+    disk->set_direct(value == "on");
   } else if (key == "serial") {
     disk->set_serial(value);
   } else if (key == "block_size" && absl::SimpleAtoi(value, &number)) {

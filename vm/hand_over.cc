@@ -43,6 +43,8 @@ JailedProcess::Role RoleOf(Role role) {
       return JailedProcess::SHIM;
     case Role::kQemu:
       return JailedProcess::QEMU;
+    case Role::kConnector:
+      return JailedProcess::CONNECTOR;
     case Role::kConsole:
       break;
   }
@@ -54,6 +56,10 @@ std::string RoleText(const Plan& plan, const PlannedProcess& process) {
   if (process.role == Role::kService) {
     const PlannedDevice& device = plan.devices[process.device];
     return absl::StrCat(device.model->name, " at ", device.slot);
+  }
+  if (process.role == Role::kConnector) {
+    return absl::StrCat(
+        "to ", Escape(plan.devices[process.device].images[process.image].path));
   }
   return process.role == Role::kShim ? "vfio-user to QEMU"
                                      : "the machine is built";
@@ -142,6 +148,10 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
     case Role::kConsole:
       ConfigureConsole(plan, options,
                        out->mutable_configure()->mutable_console());
+      break;
+    case Role::kConnector:
+      *out->mutable_configure()->mutable_connector() =
+          plan.devices[process.device].servers.at(process.image);
       break;
     case Role::kQemu:
       break;

@@ -1,10 +1,12 @@
 #include "vm/host.h"
 
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -215,6 +217,14 @@ absl::Status CheckMemory(uint64_t ram_bytes) {
 unsigned CpuCount() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+std::string WhyNoIoUring() {
+  io_uring_params parameters = {};
+  const Fd ring(static_cast<int>(syscall(SYS_io_uring_setup, 1, &parameters)));
+  if (ring.valid()) return "";
+  return absl::StrCat(ErrnoText(errno),
+                      " (kernel.io_uring_disabled, or a filter around us)");
 }
 
 }  // namespace bulkhead::vm

@@ -21,6 +21,9 @@
 
 namespace bulkhead::vm {
 
+// "": the host permits io_uring; else why it does not.
+std::string WhyNoIoUring();
+
 struct Qemu {
   std::string tree;  // its root; "": the binds make one
   std::vector<sandbox::Bind> binds;

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -105,6 +106,49 @@ absl::StatusOr<ImageFormat> FormatOf(const Description& description,
   return RAW;
 }
 
+// What O_DIRECT demands of this file; 0: it cannot be had.
+uint32_t DirectAlignment(int fd) {
+  struct stat status;
+  int sector = 0;
+  if (fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) &&
+      ioctl(fd, BLKSSZGET, &sector) == 0) {
+    return static_cast<uint32_t>(sector);
+  }
+#ifdef STATX_DIOALIGN
+  struct statx info;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
+      (info.stx_mask & STATX_DIOALIGN) != 0) {
+    return info.stx_dio_offset_align == 0
+               ? 0
+               : std::max({info.stx_dio_mem_align, info.stx_dio_offset_align,
+                           uint32_t{512}});
+  }
+#endif
+  return 4096;  // an older kernel does not tell; enough for all disks
+}
+
+absl::Status MakeDirect(const Description& description, const ImageUse& use,
+                        OpenedImage* image) {
+  const uint32_t alignment = DirectAlignment(image->fd.get());
+  const int flags = fcntl(image->fd.get(), F_GETFL);
+  if (alignment == 0 || flags < 0 ||
+      fcntl(image->fd.get(), F_SETFL, flags | O_DIRECT) != 0) {
+    return description.ErrorAt(
+        use.field + ".direct", kExitBadConfig, "BH-C103",
+        absl::StrCat("the file system of ", use.path, " has no direct I/O"),
+        "leave direct out, or put the image elsewhere");
+  }
+  if (alignment > use.block_size && use.parent < 0) {
+    return description.ErrorAt(
+        use.field + ".direct", kExitBadConfig, "BH-C103",
+        absl::StrCat("direct I/O on ", use.path, " takes blocks of ", alignment,
+                     " bytes, and the disk has blocks of ", use.block_size),
+        absl::StrCat("block_size: ", alignment, ", or leave direct out"));
+  }
+  image->direct_alignment_bytes = alignment;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<OpenedImage> OpenImage(const Description& description,
@@ -155,6 +199,10 @@ absl::StatusOr<OpenedImage> OpenImage(const Description& description,
   const int flags = fcntl(image.fd.get(), F_GETFL);
   if (flags < 0 || fcntl(image.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
     return OpenError(description, use, errno);
+  }
+  if (use.direct) {
+    absl::Status status = MakeDirect(description, use, &image);
+    if (!status.ok()) return status;
   }
   return image;
 }

@@ -22,6 +22,7 @@ namespace bulkhead::vm {
 struct OpenedImage {
   Fd fd;
   ImageFormat format = IMAGE_FORMAT_UNSPECIFIED;
+  uint32_t direct_alignment_bytes = 0;  // 0: not O_DIRECT
 };
 
 absl::StatusOr<OpenedImage> OpenImage(const Description& description,

@@ -2,13 +2,16 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "connector/connector_fds.h"
 #include "console/console_fds.h"
 #include "proto/service_fds.h"
+#include "proto/service_policy.h"
 #include "proxy/shim_fds.h"
 #include "vm/check.h"
 #include "vm/qemu_args.h"
@@ -42,15 +45,19 @@ int NextIndex(const Plan& plan) {
 
 std::string FdPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
+std::string PolicyName(const PlannedDevice& device) {
+  return absl::StrCat(device.model->name, SuffixOf(VariantOf(device.config)));
+}
+
 PlannedProcess PlanService(const Plan& plan, int device,
                            const PlanInputs& inputs) {
   const PlannedDevice& planned = plan.devices[device];
   PlannedProcess process{.role = PlannedProcess::Role::kService,
                          .name = planned.id,
                          .device = device,
-                         .policy = inputs.policy(planned.model->name),
+                         .policy = inputs.policy(PolicyName(planned)),
                          .program = planned.model->program,
-                         .arguments = {planned.model->name, planned.id},
+                         .arguments = {PolicyName(planned), planned.id},
                          .fds = LogFds(NextIndex(plan)),
                          .outside_id = inputs.first_id + 2 + 2 * device,
                          .mapped_bytes = plan.ram_bytes};
@@ -60,8 +67,51 @@ PlannedProcess PlanService(const Plan& plan, int device,
   process.fds.push_back({kStateFd, {Kind::kState, device}});
   for (size_t i = 0; i < planned.images.size(); ++i) {
     const int index = static_cast<int>(i);
+    if (planned.images[i].nbd) {
+      const BackendConfig& backend =
+          planned.config.backends(planned.images[i].backend);
+      process.fds.push_back(
+          {backend.nbd().connector_fd(), {Kind::kConnector, device, index}});
+    } else {
+      process.fds.push_back(
+          {kFirstBackendFd + index, {Kind::kImage, device, index}});
+    }
+  }
+  return process;
+}
+
+// Behind QEMU's, the console's and the devices'; the last of the block is the
+// check's. More connectors than ids share the last one.
+uid_t ConnectorId(const Plan& plan, const PlanInputs& inputs) {
+  const auto others =
+      std::count_if(plan.processes.begin(), plan.processes.end(),
+                    [](const PlannedProcess& process) {
+                      return process.role == PlannedProcess::Role::kConnector;
+                    });
+  constexpr uid_t kFirst = 34;
+  return inputs.first_id +
+         std::min(kFirst + static_cast<uid_t>(others), kIdsOfOneVm - 2);
+}
+
+PlannedProcess PlanConnector(const Plan& plan, int device, int image,
+                             const PlanInputs& inputs) {
+  const PlannedDevice& planned = plan.devices[device];
+  PlannedProcess process{.role = PlannedProcess::Role::kConnector,
+                         .name = absl::StrCat(planned.id, ".nbd", image),
+                         .device = device,
+                         .image = image,
+                         .policy = inputs.policy("connector"),
+                         .program = "connector/connector",
+                         .arguments = {"connector", planned.id},
+                         .fds = LogFds(NextIndex(plan)),
+                         .outside_id = ConnectorId(plan, inputs)};
+  process.fds.push_back(
+      {connector::kControlFd, {Kind::kControl, -1, NextIndex(plan)}});
+  process.fds.push_back(
+      {connector::kServiceFd, {Kind::kConnectorServer, device, image}});
+  if (planned.images[image].unix_socket) {
     process.fds.push_back(
-        {kFirstBackendFd + index, {Kind::kImage, device, index}});
+        {connector::kFolderFd, {Kind::kServerFolder, device, image}});
   }
   return process;
 }
@@ -161,15 +211,40 @@ absl::Status CheckImageCount(const Description& description,
                              const PlannedDevice& device, int index,
                              const sandbox::CompiledPolicy& policy) {
   size_t room = 0;
+  size_t servers = 0;  // that there is room for
   for (const sandbox::CompiledFd& fd : policy.fds) {
-    if (fd.first >= kFirstBackendFd && !fd.received) room += fd.max_count;
+    if (fd.received) continue;
+    if (fd.first == kFirstBackendFd) room = fd.max_count;
+    if (fd.first == kFirstConnectorFd) servers = fd.max_count;
   }
-  if (device.images.size() <= room) return absl::OkStatus();
+  size_t nbd_images = 0;
+  for (const ImageUse& image : device.images) nbd_images += image.nbd ? 1 : 0;
+  if (device.images.size() <= room && nbd_images <= servers) {
+    return absl::OkStatus();
+  }
   return description.ErrorAt(
       absl::StrCat("devices[", index, "]"), kExitBadConfig, "BH-C103",
       absl::StrCat(device.images.size(), " images are more than its policy's ",
                    room),
       "spread them over several devices, or shorten the backing chains");
+}
+
+// A device runs under one policy: with io_uring, or with sockets.
+absl::Status ChooseEngines(const Description& description,
+                           const PlanInputs& inputs, int index,
+                           PlannedDevice* device) {
+  for (BackendConfig& backend : *device->config.mutable_backends()) {
+    if (backend.engine() != IO_URING) continue;
+    if (inputs.no_io_uring) {
+      backend.set_engine(WORKERS);
+    } else if (VariantOf(device->config) == PolicyVariant::kNbd) {
+      return description.ErrorAt(
+          absl::StrCat("devices[", index, "]"), kExitBadConfig, "BH-C103",
+          "an NBD disk and engine: IO_URING on one device",
+          "give each a device of its own, or leave the engine out");
+    }
+  }
+  return absl::OkStatus();
 }
 
 std::string NamespaceList(uint32_t clone_flags) {
@@ -194,6 +269,8 @@ const char* RoleText(PlannedProcess::Role role) {
       return "QEMU";
     case PlannedProcess::Role::kConsole:
       return "console";
+    case PlannedProcess::Role::kConnector:
+      return "connector";
   }
   return "";
 }
@@ -219,13 +296,31 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
     planned.config.mutable_polling()->set_spin_limit_us(inputs.spin_limit_us);
     planned.model->configure(device, absl::StrCat("devices[", i, "]"),
                              &planned.config, &planned.images);
-    absl::Status status = CheckImageCount(description, planned, i,
-                                          *inputs.policy(planned.model->name));
+    absl::Status engines = ChooseEngines(description, inputs, i, &planned);
+    if (!engines.ok()) return engines;
+    const sandbox::CompiledPolicy* policy = inputs.policy(PolicyName(planned));
+    if (policy == nullptr) {
+      return description.ErrorAt(
+          absl::StrCat("devices[", i, "]"), kExitBadConfig, "BH-C103",
+          absl::StrCat("there is no policy ", PolicyName(planned)),
+          "this device takes plain image files only");
+    }
+    absl::Status status = CheckImageCount(description, planned, i, *policy);
     if (!status.ok()) return status;
   }
-  plan.processes.push_back(
-      PlanConsole(inputs, 2 * spec.devices_size() + (inputs.no_qemu ? 0 : 1)));
+  int connectors = 0;
+  for (const PlannedDevice& device : plan.devices) {
+    for (const ImageUse& image : device.images) connectors += image.nbd ? 1 : 0;
+  }
+  plan.processes.push_back(PlanConsole(
+      inputs, 2 * spec.devices_size() + connectors + (inputs.no_qemu ? 0 : 1)));
   for (int i = 0; i < spec.devices_size(); ++i) {
+    // First: a service opens its disks before it is ready.
+    for (size_t image = 0; image < plan.devices[i].images.size(); ++image) {
+      if (!plan.devices[i].images[image].nbd) continue;
+      plan.processes.push_back(
+          PlanConnector(plan, i, static_cast<int>(image), inputs));
+    }
     plan.processes.push_back(PlanService(plan, i, inputs));
     plan.processes.push_back(PlanShim(plan, i, inputs));
   }
@@ -234,8 +329,9 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
 }
 
 bool IsGivenAway(Kind kind) {
+  // A service that is started again needs its images, and its connectors.
   return kind != Kind::kRam && kind != Kind::kState && kind != Kind::kImage &&
-         kind != Kind::kUser;
+         kind != Kind::kConnector && kind != Kind::kUser;
 }
 
 std::string NameOf(const Resource& resource, const Plan& plan) {
@@ -269,6 +365,14 @@ std::string NameOf(const Resource& resource, const Plan& plan) {
                           image.read_only ? ", read-only" : ", read-write",
                           image.parent >= 0 ? " (parent)" : "");
     }
+    case Kind::kConnector:
+      return absl::StrCat("connector for ",
+                          Escape(device->images[resource.index].path));
+    case Kind::kConnectorServer:
+      return absl::StrCat("requests for sockets, from ", device->id);
+    case Kind::kServerFolder:
+      return absl::StrCat("folder of the server's socket, O_PATH: ",
+                          Escape(device->images[resource.index].path));
     case Kind::kListener:
       return "vfio-user socket, listening";
     case Kind::kSocket:

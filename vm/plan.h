@@ -12,9 +12,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "proto/frame.pb.h"
 #include "proto/service_config.pb.h"
 #include "sandbox/compiled_policy.h"
 #include "sandbox/jail.h"
@@ -35,15 +37,18 @@ struct Resource {
     kRam,              // the guest's RAM, one memfd for all
     kChannelService,   // the two ends of device's SEQPACKET pair
     kChannelShim,
-    kState,        // the device's state memfd
-    kImage,        // device's image number `index`
-    kListener,     // device's vfio-user socket, listening
-    kSocket,       // the same, as QEMU connects to it: O_PATH
-    kSerial,       // SOCK_STREAM: the guest's serial port, QEMU's end
-    kSerialUser,   // and the console's
-    kMonitor,      // SOCK_STREAM: QMP, QEMU's end
-    kMonitorUser,  // and the console's
-    kKernel,       // sealed copies
+    kState,            // the device's state memfd
+    kImage,            // device's image number `index`
+    kConnector,        // and, for an NBD disk, its way to ask for sockets:
+    kConnectorServer,  // SEQPACKET between the service and the connector
+    kServerFolder,     // where the server's UNIX socket lies: O_PATH
+    kListener,         // device's vfio-user socket, listening
+    kSocket,           // the same, as QEMU connects to it: O_PATH
+    kSerial,           // SOCK_STREAM: the guest's serial port, QEMU's end
+    kSerialUser,       // and the console's
+    kMonitor,          // SOCK_STREAM: QMP, QEMU's end
+    kMonitorUser,      // and the console's
+    kKernel,           // sealed copies
     kInitrd,
     kFirmware,
     kKvm,
@@ -63,10 +68,11 @@ struct PlannedFd {
 };
 
 struct PlannedProcess {
-  enum class Role { kService, kShim, kQemu, kConsole };
+  enum class Role { kService, kShim, kQemu, kConsole, kConnector };
   Role role;
   std::string name;  // "lsi0", "lsi0.shim", "qemu", "console"
   int device = -1;
+  int image = -1;  // a connector's, of that device
   const sandbox::CompiledPolicy* policy = nullptr;
   std::string program;  // a runfile; QEMU: a path inside its root
   std::vector<std::string> arguments;
@@ -85,6 +91,8 @@ struct PlannedDevice {
   const DeviceModel* model;
   ServiceConfig config;  // the formats are filled in when the images are open
   std::vector<ImageUse> images;
+  // By image number; filled in when the servers have been found.
+  std::map<int, ConnectorConfig> servers;
 };
 
 struct Plan {
@@ -109,6 +117,7 @@ struct PlanInputs {
   // then comes the console's, and after it two for each device, its service's
   // and its shim's.
   uid_t first_id = kDefaultFirstId;
+  bool no_io_uring = false;  // the host does not permit it: workers instead
   // How long a service or shim may spin before it sleeps.
   uint32_t spin_limit_us = 0;
   // By name: a device's model, "shim", "qemu", "console".

@@ -184,5 +184,37 @@ TEST(QemuArgumentsTest, TextOfTheUsersStaysOneArgument) {
   EXPECT_THAT(PrintArguments({"-a", "b c"}, "json"), "[\"-a\",\"b c\"]\n");
 }
 
+// An NBD disk: a process that connects, and a policy with sockets for the
+// service; io_uring: a policy with a ring. Others have neither.
+TEST(PlanTest, OnlyADeviceThatNeedsMoreCallsHasAPolicyWithMore) {
+  const Plan plan = PlanOf(Described(R"(
+    name: "three" machine { memory: "64MiB" } boot { kernel: "k" }
+    devices { id: "a" lsi53c895a { target { id: 0 disk { image: "a" } } } }
+    devices { id: "b" lsi53c895a {
+      target { id: 0 disk { image: "b" } }
+      target { id: 1 disk { nbd { uri: "nbd+unix:///x?socket=/s" } } } } }
+    devices { id: "c" lsi53c895a {
+      target { disk { image: "c" engine: IO_URING } } } }
+  )"));
+  std::string order;
+  for (const PlannedProcess& process : plan.processes) {
+    order += process.name + "=" + process.policy->name + " ";
+  }
+  EXPECT_EQ(order,
+            "console=console a=lsi53c895a a.shim=shim b.nbd1=connector "
+            "b=lsi53c895a_nbd b.shim=shim c=lsi53c895a_uring c.shim=shim "
+            "qemu=qemu ");
+  for (const PlannedProcess& process : plan.processes) {
+    for (const PlannedFd& fd : process.fds) {
+      bool listed = false;
+      for (const sandbox::CompiledFd& rule : process.policy->fds) {
+        listed |= !rule.received && fd.target >= rule.first &&
+                  fd.target < rule.first + rule.max_count;
+      }
+      EXPECT_TRUE(listed) << process.name << " fd " << fd.target;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bulkhead::vm

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include "base/error.h"
 #include "vm/image.h"
 #include "vm/memory.h"
+#include "vm/nbd_server.h"
 
 namespace bulkhead::vm {
 namespace {
@@ -78,6 +80,12 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
   for (size_t d = 0; d < plan->devices.size(); ++d) {
     PlannedDevice& device = plan->devices[d];
     for (size_t i = 0; i < device.images.size(); ++i) {
+      if (device.images[i].nbd) {
+        errors = Join(std::move(errors),
+                      FindServer(description, plan, static_cast<int>(d),
+                                 static_cast<int>(i)));
+        continue;
+      }
       absl::StatusOr<OpenedImage> image =
           OpenImage(description, device.images[i]);
       if (!image.ok()) {
@@ -87,11 +95,36 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
       if (!device.images[i].is_key) {
         device.images[i].In(&device.config)->set_format(image->format);
       }
+      BackendConfig* backend =
+          device.config.mutable_backends(device.images[i].backend);
+      backend->set_direct_alignment_bytes(std::max(
+          backend->direct_alignment_bytes(), image->direct_alignment_bytes));
       fds_[{Kind::kImage, static_cast<int>(d), static_cast<int>(i)}] =
           std::move(image->fd);
     }
   }
   return errors;
+}
+
+absl::Status Resources::FindServer(const Description& description, Plan* plan,
+                                   int device, int image) {
+  PlannedDevice& planned = plan->devices[device];
+  absl::StatusOr<FoundServer> found =
+      FindNbdServer(description, planned.images[image]);
+  if (!found.ok()) return found.status();
+  planned.servers[image] = found->config;
+  if (found->folder.valid()) {
+    fds_[{Kind::kServerFolder, device, image}] = std::move(found->folder);
+  }
+  for (PlannedProcess& process : plan->processes) {
+    if (process.role == PlannedProcess::Role::kConnector &&
+        process.device == device && process.image == image &&
+        found->owner != 0) {
+      process.outside_id = found->owner;
+    }
+  }
+  return MakePair(SOCK_SEQPACKET, {Kind::kConnector, device, image},
+                  {Kind::kConnectorServer, device, image});
 }
 
 absl::Status Resources::MakeMemories(const Description& description,

@@ -55,6 +55,9 @@ class Resources {
  private:
   using Key = std::tuple<Resource::Kind, int, int>;
 
+  // Of an NBD disk.
+  absl::Status FindServer(const Description& description, Plan* plan,
+                          int device, int image);
   absl::Status ClaimDirectory(const std::string& directory);
   absl::Status MakeSocket(int device, const std::string& path);
   absl::Status MakePair(int type, const Resource& one, const Resource& other);

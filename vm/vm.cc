@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/error.h"
@@ -204,6 +205,13 @@ class Run {
     constexpr uint32_t kSpinLimitUs = 100;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
+    const std::string no_io_uring = WhyNoIoUring();
+    inputs.no_io_uring = !no_io_uring.empty();
+    if (inputs.no_io_uring &&
+        absl::StrContains(spec.ShortDebugString(), "engine: IO_URING")) {
+      Say(absl::StrCat("io_uring: ", no_io_uring,
+                       "; worker threads take its place"));
+    }
     absl::StatusOr<Plan> plan = MakePlan(description_, inputs);
     if (!plan.ok()) return plan.status();
     plan_ = *std::move(plan);

@@ -100,6 +100,8 @@ class Backend {
   virtual size_t Poll() = 0;
   // Readable when Poll has something to do; -1: never (all is done inline).
   virtual int event_fd() const { return -1; }
+  // Makes event_fd readable. Any thread.
+  virtual void Wake() {}
   // Requests submitted and not completed.
   virtual size_t in_flight() const = 0;
   // Ends what has not begun because of the disk's limits, with kUnavailable:

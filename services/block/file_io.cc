@@ -14,6 +14,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "services/block/direct_file.h"
+#include "services/block/ring.h"
 
 namespace bulkhead::block {
 namespace {
@@ -22,8 +24,11 @@ constexpr size_t kSegmentsAtOnce = 64;
 
 class PosixFile final : public FileIo {
  public:
-  PosixFile(int fd, bool never_waits, bool is_sparse)
-      : fd_(fd), never_waits_(never_waits), is_sparse_(is_sparse) {}
+  PosixFile(int fd, bool never_waits, bool is_sparse, int ring_file)
+      : fd_(fd),
+        never_waits_(never_waits),
+        is_sparse_(is_sparse),
+        ring_file_(ring_file) {}
 
   ssize_t Read(const iovec* segments, size_t count, uint64_t offset_bytes,
                Wait wait) override {
@@ -61,6 +66,9 @@ class PosixFile final : public FileIo {
 
   bool never_waits() const override { return never_waits_; }
   bool is_sparse() const override { return is_sparse_; }
+  int ring_file(const iovec*, size_t, uint64_t) const override {
+    return ring_file_;
+  }
 
  private:
   template <typename Call>
@@ -98,6 +106,7 @@ class PosixFile final : public FileIo {
   const int fd_;
   const bool never_waits_;
   const bool is_sparse_;
+  const int ring_file_;
   std::atomic<bool> read_without_waiting_{true};
   std::atomic<bool> write_without_waiting_{true};
 };
@@ -128,7 +137,8 @@ int WriteLiteralZeroes(FileIo& file, uint64_t offset_bytes,
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(int fd) {
+absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(
+    int fd, const PosixFileOptions& options) {
   struct stat status;
   if (fstat(fd, &status) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("fstat of fd ", fd));
@@ -140,7 +150,20 @@ absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(int fd) {
   const bool in_memory =
       S_ISREG(status.st_mode) && fstatfs(fd, &filesystem) == 0 &&
       (filesystem.f_type == TMPFS_MAGIC || filesystem.f_type == RAMFS_MAGIC);
-  return std::make_unique<PosixFile>(fd, in_memory, S_ISREG(status.st_mode));
+  auto file = std::make_unique<PosixFile>(
+      fd, in_memory, S_ISREG(status.st_mode),
+      options.ring != nullptr ? options.ring->AddFile(fd) : -1);
+  const uint32_t alignment = options.direct_alignment_bytes;
+  if (alignment == 0) return file;
+  if ((alignment & (alignment - 1)) != 0 || alignment > 65536) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an alignment of ", alignment, " bytes is not possible"));
+  }
+  if (S_ISREG(status.st_mode) && status.st_size % alignment != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "direct: its size is not a multiple of ", alignment, " bytes"));
+  }
+  return MakeDirectFile(std::move(file), alignment);
 }
 
 void SegmentCursor::Skip(uint64_t bytes) {

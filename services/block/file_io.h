@@ -50,11 +50,27 @@ class FileIo {
   virtual bool never_waits() const = 0;
   // Bytes never written read as zeroes, and can be made to again.
   virtual bool is_sparse() const = 0;
+  // Past the page cache: every call waits for the device.
+  virtual bool is_direct() const { return false; }
+  // Its number in the ring, for this transfer; -1: not through the ring.
+  virtual int ring_file(const iovec* /*segments*/, size_t /*count*/,
+                        uint64_t /*offset_bytes*/) const {
+    return -1;
+  }
+};
+
+class Ring;
+
+struct PosixFileOptions {
+  Ring* ring = nullptr;  // outlives the file
+  // Opened with O_DIRECT, which demands this alignment; 0: it was not.
+  uint32_t direct_alignment_bytes = 0;
 };
 
 // The file behind `fd`, which stays the caller's. Regular files and block
 // devices. Set-up.
-absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(int fd);
+absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(
+    int fd, const PosixFileOptions& options = {});
 
 // ---- Whole transfers: they repeat short ones and any number of segments.
 

@@ -97,6 +97,24 @@ void DoneOnLoop(Work* work) {
   file_work->finished(file_work);
 }
 
+// What the ring did only in part, a worker does from the start: the bytes are
+// the same, or the guest is changing them under our hands.
+void DoneInRing(Work* work) {
+  auto* file_work = static_cast<FileWork*>(work);
+  const int64_t wanted = file_work->operation == FileOperation::kSync
+                             ? 0
+                             : static_cast<int64_t>(file_work->length_bytes);
+  if (work->result == wanted ||
+      (work->result < 0 && work->result != -EAGAIN && work->result != -EINTR)) {
+    file_work->error = work->result == wanted ? 0 : -work->result;
+    file_work->finished(file_work);
+    return;
+  }
+  work->run = RunOnWorker;
+  work->done = DoneOnLoop;
+  file_work->pool->Post(work);
+}
+
 }  // namespace
 
 bool FileQueue::Start(FileWork* work) {
@@ -107,8 +125,9 @@ bool FileQueue::Start(FileWork* work) {
   }
   const bool is_read = work->operation == FileOperation::kRead;
   const bool is_write = work->operation == FileOperation::kWrite;
-  if ((is_read || is_write) && work->length_bytes <= kMaxInlineBytes &&
-      work->segment_count <= IOV_MAX) {
+  const bool is_direct = work->file->is_direct();
+  if (!is_direct && (is_read || is_write) &&
+      work->length_bytes <= kMaxInlineBytes && work->segment_count <= IOV_MAX) {
     const ssize_t moved =
         is_read ? work->file->Read(work->segments, work->segment_count,
                                    work->offset_bytes, Wait::kNo)
@@ -129,10 +148,38 @@ bool FileQueue::Start(FileWork* work) {
       return true;
     }
   }
+  if (TryRing(work)) return false;
   work->run = RunOnWorker;
   work->done = DoneOnLoop;
   pool_->Post(work);
   return false;
+}
+
+bool FileQueue::TryRing(FileWork* work) {
+  if (pool_->ring() == nullptr || work->segment_count > IOV_MAX) return false;
+  RingOperation operation;
+  switch (work->operation) {
+    case FileOperation::kRead:
+      operation = RingOperation::kRead;
+      break;
+    case FileOperation::kWrite:
+      operation = RingOperation::kWrite;
+      break;
+    case FileOperation::kSync:
+      operation = RingOperation::kSync;
+      break;
+    default:
+      return false;
+  }
+  const bool is_sync = operation == RingOperation::kSync;
+  const int file = work->file->ring_file(
+      work->segments, is_sync ? 0 : work->segment_count, work->offset_bytes);
+  if (file < 0) return false;
+  work->pool = pool_;
+  work->done = DoneInRing;
+  return pool_->SubmitToRing(work, operation, file, work->segments,
+                             is_sync ? 0 : work->segment_count,
+                             work->offset_bytes);
 }
 
 bool FileQueue::MayWriteInline() const {

@@ -46,6 +46,7 @@ struct FileWork : Work {
   // kRead: so many bytes at the end the file may lack; they read as zeroes.
   uint64_t may_miss_bytes = 0;
   void* owner = nullptr;
+  WorkerPool* pool = nullptr;                  // the queue's
   void (*finished)(FileWork* work) = nullptr;  // only if Start said false
 };
 
@@ -57,6 +58,7 @@ class FileQueue {
   bool Start(FileWork* work);
 
  private:
+  bool TryRing(FileWork* work);
   bool MayWriteInline() const;
   void RunTimed(FileWork* work);
 

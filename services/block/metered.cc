@@ -26,9 +26,8 @@ uint64_t NowNs() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Metered>> Metered::Create(
-    std::unique_ptr<Backend> inner, WorkerPool* pool, const Limits& limits,
-    AtEnd at_end) {
-  std::unique_ptr<Metered> metered(new Metered(std::move(inner), pool, limits));
+    std::unique_ptr<Backend> inner, const Limits& limits, AtEnd at_end) {
+  std::unique_ptr<Metered> metered(new Metered(std::move(inner), limits));
   if (limits.any()) {
     auto alarm_pool = WorkerPool::Create(1, at_end);
     if (!alarm_pool.ok()) return alarm_pool.status();
@@ -37,14 +36,13 @@ absl::StatusOr<std::unique_ptr<Metered>> Metered::Create(
   return metered;
 }
 
-Metered::Metered(std::unique_ptr<Backend> inner, WorkerPool* pool,
-                 const Limits& limits)
+Metered::Metered(std::unique_ptr<Backend> inner, const Limits& limits)
     : inner_(std::move(inner)),
       limited_(limits.any()),
       ios_(limits.iops, limits.burst_ios),
       bytes_(limits.bytes_per_second, limits.burst_bytes),
       alarm_(std::make_unique<Alarm>()) {
-  alarm_->wakes = pool;
+  alarm_->wakes = inner_.get();
   alarm_->run = Sleep;
   alarm_->done = [](Work* work) { static_cast<Alarm*>(work)->running = false; };
   for (Slot& slot : slots_) {
@@ -61,7 +59,7 @@ Metered::~Metered() {
     alarm_->cancelled = true;
     alarm_->changed.notify_all();
   }
-  // Waits for the sleeper, which wakes the inner backend's pool: first.
+  // Waits for the sleeper, which wakes the inner backend: first.
   alarm_pool_.reset();
 }
 

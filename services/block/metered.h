@@ -35,16 +35,15 @@ struct Limits {
 
 class Metered final : public Backend {
  public:
-  // `pool` is the inner backend's: waking it makes event_fd() readable.
   static absl::StatusOr<std::unique_ptr<Metered>> Create(
-      std::unique_ptr<Backend> inner, WorkerPool* pool, const Limits& limits,
-      AtEnd at_end);
+      std::unique_ptr<Backend> inner, const Limits& limits, AtEnd at_end);
   ~Metered() override;
 
   const Geometry& geometry() const override { return inner_->geometry(); }
   void Submit(Request* request) override;
   size_t Poll() override;
   int event_fd() const override { return inner_->event_fd(); }
+  void Wake() override { inner_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void DropHeld() override;
   void SetWriteCache(bool enabled) override { inner_->SetWriteCache(enabled); }
@@ -75,11 +74,10 @@ class Metered final : public Backend {
     uint64_t at_ns = 0;
     bool running = false;
     bool cancelled = false;
-    WorkerPool* wakes = nullptr;
+    Backend* wakes = nullptr;
   };
 
-  Metered(std::unique_ptr<Backend> inner, WorkerPool* pool,
-          const Limits& limits);
+  Metered(std::unique_ptr<Backend> inner, const Limits& limits);
 
   bool IsLimited(const Request& request) const;
   static uint64_t BytesOf(const Request& request);

@@ -11,13 +11,17 @@
 #include "proto/service_config.pb.h"
 #include "services/block/file_io.h"
 #include "services/block/metered.h"
+#include "services/block/nbd/backend.h"
 #include "services/block/qcow2/chain.h"
 #include "services/block/raw.h"
+#include "services/block/ring.h"
 #include "services/block/worker_pool.h"
 
 namespace bulkhead::block {
 namespace {
 
+// From the launcher's first connection to the end of the handshake.
+constexpr uint64_t kNbdHandshakeNs = 10'000'000'000;
 // More would only queue in the kernel.
 constexpr unsigned kMaxWorkers = 16;
 // Of a cache that the VM description sizes; address space is limited.
@@ -29,8 +33,9 @@ absl::Status About(const ImageFile& image, const absl::Status& status) {
                       absl::StrCat(image.name(), ": ", status.message()));
 }
 
-absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const ImageFile& image,
-                                                 bool writable) {
+absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
+                                                 const ImageFile& image,
+                                                 Ring* ring, bool writable) {
   const int flags = fcntl(image.fd(), F_GETFL);
   if (flags < 0) {
     return absl::InvalidArgumentError(
@@ -40,7 +45,9 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const ImageFile& image,
     return absl::InvalidArgumentError(
         "the disk is writable, but its file was opened read-only");
   }
-  return MakePosixFile(image.fd());
+  return MakePosixFile(
+      image.fd(), {.ring = ring,
+                   .direct_alignment_bytes = config.direct_alignment_bytes()});
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
@@ -56,7 +63,7 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
                                                "file, and the VM description "
                                                "names one"));
   }
-  auto file = OpenFile(image, !config.read_only());
+  auto file = OpenFile(config, image, pool->ring(), !config.read_only());
   if (!file.ok()) return About(image, file.status());
   auto backend = RawBackend::Create(
       *std::move(file), std::move(pool),
@@ -76,13 +83,14 @@ bool IsQcow(const ImageFile& image) {
   return image.format() == QCOW2 || image.format() == QCOW;
 }
 
-absl::Status AddToChain(const ImageFile& image, bool writable,
+absl::Status AddToChain(const BackendConfig& config, const ImageFile& image,
+                        Ring* ring, bool writable,
                         std::vector<qcow2::ChainFile>* chain) {
   if (image.format() != RAW && !IsQcow(image)) {
     return About(image, absl::UnimplementedError(absl::StrCat(
                             "unknown image format ", image.format())));
   }
-  auto file = OpenFile(image, writable);
+  auto file = OpenFile(config, image, ring, writable);
   if (!file.ok()) return About(image, file.status());
   auto key = ReadKey(image);
   if (!key.ok()) return About(image, key.status());
@@ -95,9 +103,12 @@ absl::Status AddToChain(const ImageFile& image, bool writable,
 absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
     const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
   std::vector<qcow2::ChainFile> chain;
-  absl::Status status = AddToChain(config.image(), !config.read_only(), &chain);
+  absl::Status status = AddToChain(config, config.image(), pool->ring(),
+                                   !config.read_only(), &chain);
   for (const ImageFile& parent : config.backing()) {
-    if (status.ok()) status = AddToChain(parent, /*writable=*/false, &chain);
+    if (!status.ok()) break;
+    status =
+        AddToChain(config, parent, pool->ring(), /*writable=*/false, &chain);
   }
   if (!status.ok()) return status;
   qcow2::ChainOptions options;
@@ -114,20 +125,57 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
   return qcow2::OpenChain(std::move(chain), std::move(pool), options);
 }
 
+absl::StatusOr<std::unique_ptr<Backend>> OpenNbd(const BackendConfig& config,
+                                                 AtEnd at_end) {
+  const NbdConfig& described = config.nbd();
+  nbd::ClientOptions options = {
+      .export_name = described.export_name(),
+      .read_only = config.read_only(),
+      .ignore_flush = config.ignore_flush(),
+      .block_bytes = std::max(described.block_bytes(), 512u)};
+  if (described.patience_seconds() != 0) {
+    options.patience_ns =
+        uint64_t{described.patience_seconds()} * 1'000'000'000;
+  }
+  auto backend =
+      nbd::NbdBackend::Create(described.connector_fd(), options,
+                              nbd::MonotonicNs() + kNbdHandshakeNs, at_end);
+  if (backend.ok()) return backend;
+  return absl::Status(
+      backend.status().code(),
+      absl::StrCat(described.name(), ": ", backend.status().message()));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
+                                                   unsigned workers,
+                                                   AtEnd at_end) {
+  auto pool = WorkerPool::Create(std::min(workers, kMaxWorkers), at_end);
+  if (!pool.ok()) return pool.status();
+  if (config.engine() == IO_URING) {
+    auto ring = Ring::Create((*pool)->event_fd());
+    if (!ring.ok()) return About(config.image(), ring.status());
+    (*pool)->set_ring(*std::move(ring));
+  }
+  Ring* const ring = (*pool)->ring();
+  auto backend = IsQcow(config.image()) ? OpenQcow2(config, *std::move(pool))
+                                        : OpenRaw(config, *std::move(pool));
+  if (!backend.ok() || ring == nullptr) return backend;
+  if (absl::Status status = ring->Enable(); !status.ok()) {
+    return About(config.image(), status);
+  }
+  return backend;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
                                               const OpenOptions& options) {
   const AtEnd at_end = options.locks_down ? AtEnd::kPark : AtEnd::kJoin;
-  auto pool =
-      WorkerPool::Create(std::min(options.workers, kMaxWorkers), at_end);
-  if (!pool.ok()) return pool.status();
-  WorkerPool* const wakes = pool->get();
-  auto backend = IsQcow(config.image()) ? OpenQcow2(config, *std::move(pool))
-                                        : OpenRaw(config, *std::move(pool));
+  auto backend = config.has_nbd() ? OpenNbd(config, at_end)
+                                  : OpenFiles(config, options.workers, at_end);
   if (!backend.ok()) return backend.status();
   const ThrottleConfig& throttle = config.throttle();
-  return Metered::Create(*std::move(backend), wakes,
+  return Metered::Create(*std::move(backend),
                          {.iops = throttle.iops(),
                           .bytes_per_second = throttle.bytes_per_second(),
                           .burst_ios = throttle.burst_ios(),

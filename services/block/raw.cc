@@ -9,8 +9,9 @@
 namespace bulkhead::block {
 namespace {
 
-// Completions that submit again from inside: deeper ones wait for Poll.
-constexpr unsigned kMaxDepth = 4;
+// Requests that complete at once and submit the next from inside their
+// completion: after so many, others get their turn.
+constexpr size_t kDrainBudget = 128;
 
 }  // namespace
 
@@ -53,28 +54,36 @@ RawBackend::~RawBackend() = default;
 void RawBackend::Submit(Request* request) {
   request->next = nullptr;
   ++in_flight_;
-  if (depth_ < kMaxDepth) {
-    Start(request);
+  if (in_completion_) {
+    // The call that it comes from goes on with it: nothing recurses.
+    (postponed_last_ != nullptr ? postponed_last_->next : postponed_first_) =
+        request;
+    postponed_last_ = request;
     return;
   }
-  (postponed_last_ != nullptr ? postponed_last_->next : postponed_first_) =
-      request;
-  postponed_last_ = request;
-  if (postponed_first_ == request) pool_->Wake();
+  Start(request);
+  if (postponed_first_ != nullptr) Drain();
 }
 
 size_t RawBackend::Poll() {
-  size_t polled = pool_->Poll();
-  Request* request = postponed_first_;
-  postponed_first_ = postponed_last_ = nullptr;
-  while (request != nullptr) {
-    Request* next = request->next;
+  const WorkerPool::Batch batch(pool_.get());
+  const size_t polled = pool_->Poll();
+  return polled + Drain();
+}
+
+// Starts what came from inside completions; returns how many.
+size_t RawBackend::Drain() {
+  size_t started = 0;
+  while (postponed_first_ != nullptr && started < kDrainBudget) {
+    Request* request = postponed_first_;
+    postponed_first_ = request->next;
+    if (postponed_first_ == nullptr) postponed_last_ = nullptr;
     request->next = nullptr;
     Start(request);
-    ++polled;
-    request = next;
+    ++started;
   }
-  return polled;
+  if (postponed_first_ != nullptr) pool_->Wake();
+  return started;
 }
 
 void RawBackend::Start(Request* request) {
@@ -147,9 +156,10 @@ void RawBackend::OnFinished(FileWork* work) {
 void RawBackend::Finish(Request* request, IoStatus status) {
   request->status = status;
   --in_flight_;
-  ++depth_;
+  const bool outer = !in_completion_;
+  in_completion_ = true;
   request->done(request);
-  --depth_;
+  if (outer) in_completion_ = false;
 }
 
 }  // namespace bulkhead::block

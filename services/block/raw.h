@@ -35,6 +35,7 @@ class RawBackend final : public Backend {
   void Submit(Request* request) override;
   size_t Poll() override;
   int event_fd() const override { return pool_->event_fd(); }
+  void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
   void ReportStatistics(Statistics*) const override {}
@@ -49,6 +50,7 @@ class RawBackend final : public Backend {
              const RawOptions& options, uint64_t file_bytes);
 
   void Start(Request* request);
+  size_t Drain();
   bool Prepare(const Request& request, Slot* slot) const;
   void Finish(Request* request, IoStatus status);
   static void OnFinished(FileWork* work);
@@ -61,8 +63,8 @@ class RawBackend final : public Backend {
   uint64_t tail_bytes_ = 0;  // of the last sector, that the file lacks
   bool write_cache_ = true;
   size_t in_flight_ = 0;
-  // Requests that arrive from inside a completion, too deep to run there.
-  unsigned depth_ = 0;
+  // Requests that arrive from inside a completion.
+  bool in_completion_ = false;
   Request* postponed_first_ = nullptr;
   Request* postponed_last_ = nullptr;
   Slot* free_ = nullptr;

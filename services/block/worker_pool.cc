@@ -153,6 +153,10 @@ WorkerPool::WorkerPool(std::shared_ptr<Shared> shared, unsigned threads,
 
 WorkerPool::~WorkerPool() {
   size_t running = pending_;
+  while (ring_ != nullptr && ring_->in_flight() > 0) {
+    ring_->Wait();
+    while (ring_->Take() != nullptr) --running;
+  }
   {
     std::unique_lock<std::mutex> lock(shared_->mutex);
     for (;;) {
@@ -194,14 +198,16 @@ size_t WorkerPool::Poll() {
   // First the event, then the list: what is finished after this look raises
   // the event again.
   const uint64_t signals = shared.signals.load(std::memory_order_acquire);
-  if (signals != shared.signals_seen) {
+  const bool ring_event = ring_ != nullptr && ring_->event_may_be_set();
+  if (signals != shared.signals_seen || ring_event) {
     shared.signals_seen = signals;
     uint64_t count;
     const iovec segment = {&count, sizeof(count)};
-    [[maybe_unused]] const ssize_t n =
-        preadv2(shared.event_fd, &segment, 1, /*offset=*/-1, 0);
+    const ssize_t n = preadv2(shared.event_fd, &segment, 1, /*offset=*/-1, 0);
+    if (ring_event && n > 0) ring_->EventCleared();
   }
-  if (!shared.ready.load(std::memory_order_acquire)) return 0;
+  const size_t from_ring = PollRing();
+  if (!shared.ready.load(std::memory_order_acquire)) return from_ring;
   List finished;
   {
     std::lock_guard<std::mutex> lock(shared.mutex);
@@ -209,7 +215,7 @@ size_t WorkerPool::Poll() {
     shared.finished = List{};
     shared.ready.store(false, std::memory_order_relaxed);
   }
-  size_t count = 0;
+  size_t count = from_ring;
   while (finished.first != nullptr) {
     Work* work = finished.TakeFirst();
     --pending_;
@@ -219,7 +225,36 @@ size_t WorkerPool::Poll() {
   return count;
 }
 
+void WorkerPool::set_ring(std::unique_ptr<Ring> ring) {
+  ring_ = std::move(ring);
+}
+
+bool WorkerPool::SubmitToRing(Work* work, RingOperation operation, int file,
+                              const iovec* segments, size_t count,
+                              uint64_t offset_bytes) {
+  if (!ring_->Submit(work, operation, file, segments, count, offset_bytes)) {
+    return false;
+  }
+  ++pending_;
+  return true;
+}
+
+size_t WorkerPool::PollRing() {
+  if (ring_ == nullptr) return 0;
+  size_t count = 0;
+  while (Work* work = ring_->Take()) {
+    --pending_;
+    ++count;
+    work->done(work);
+  }
+  return count;
+}
+
 void WorkerPool::WaitForOne() {
+  if (ring_ != nullptr && ring_->in_flight() > 0) {
+    ring_->Wait();
+    return;
+  }
   std::unique_lock<std::mutex> lock(shared_->mutex);
   while (pending_ > 0 && shared_->finished.first == nullptr) {
     shared_->polled.wait(lock);

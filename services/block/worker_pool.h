@@ -17,6 +17,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "services/block/ring.h"
 
 namespace bulkhead::block {
 
@@ -25,6 +26,7 @@ struct Work {
   void (*run)(Work* work) = nullptr;
   void (*done)(Work* work) = nullptr;
   Work* next = nullptr;  // the pool's
+  int32_t result = 0;    // of what the ring did: bytes, or -errno
 };
 
 // What becomes of the threads with their pool. A locked-down process may not
@@ -43,6 +45,28 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   void Post(Work* work);
+
+  // Another way for work to be done: `done` of what is in it comes from Poll as
+  // well. Set-up; the ring was made for event_fd().
+  void set_ring(std::unique_ptr<Ring> ring);
+  Ring* ring() { return ring_.get(); }
+  // False: the ring is full.
+  bool SubmitToRing(Work* work, RingOperation operation, int file,
+                    const iovec* segments, size_t count, uint64_t offset_bytes);
+  // While one lives, what is submitted to the ring is collected.
+  class Batch {
+   public:
+    explicit Batch(WorkerPool* pool) : ring_(pool->ring()) {
+      if (ring_ != nullptr) ring_->Hold();
+    }
+    ~Batch() {
+      if (ring_ != nullptr) ring_->Release();
+    }
+
+   private:
+    Ring* const ring_;
+  };
+
   // Makes event_fd readable, for an owner that has more to do by itself.
   void Wake();
   // Calls `done` of what has run; returns how many.
@@ -57,12 +81,14 @@ class WorkerPool {
 
  private:
   struct Shared;
+  size_t PollRing();
   WorkerPool(std::shared_ptr<Shared> shared, unsigned threads, AtEnd at_end);
 
   std::shared_ptr<Shared> shared_;
   unsigned threads_;
   AtEnd at_end_;
   size_t pending_ = 0;
+  std::unique_ptr<Ring> ring_;
 };
 
 }  // namespace bulkhead::block

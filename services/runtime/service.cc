@@ -99,7 +99,7 @@ absl::Status SetUpAndServe(const ServiceEnvironment& environment,
   }
   Server server(**context, **device, shim, control, options);
 
-  absl::Status status = environment.lock_down();
+  absl::Status status = environment.lock_down(config);
   if (!status.ok()) return status;
   control.outgoing().mutable_ready();
   status = control.Send();

@@ -26,7 +26,7 @@ struct ServiceEnvironment {
   // life (mseal).
   bool own_process = false;
   // The last step of set-up.
-  std::function<absl::Status()> lock_down;
+  std::function<absl::Status(const ServiceConfig& config)> lock_down;
   // Called when a service that was locked down ends, after the device (whose
   // images are closed) and before anything else is taken down. A process ends
   // itself here: taking down needs more system calls than its policy has. May

@@ -9,7 +9,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "proto/service_config.pb.h"
 #include "proto/service_fds.h"
+#include "proto/service_policy.h"
 #include "sandbox/heap.h"
 #include "sandbox/lock_down.h"
 #include "services/runtime/log.h"
@@ -53,11 +55,30 @@ absl::Status CheckFds() {
   return absl::OkStatus();
 }
 
-absl::Status FinishSetUp(const sandbox::CompiledPolicy& policy) {
+const sandbox::CompiledPolicy* PolicyFor(const ServicePolicies& policies,
+                                         const ServiceConfig& config) {
+  switch (VariantOf(config)) {
+    case PolicyVariant::kNbd:
+      return policies.nbd;
+    case PolicyVariant::kUring:
+      return policies.uring;
+    case PolicyVariant::kPlain:
+      break;
+  }
+  return policies.plain;
+}
+
+absl::Status FinishSetUp(const ServicePolicies& policies,
+                         const ServiceConfig& config) {
+  const sandbox::CompiledPolicy* policy = PolicyFor(policies, config);
+  if (policy == nullptr) {
+    return absl::UnimplementedError(
+        "this device has no policy for such a disk (nbd, io_uring)");
+  }
   if (!sandbox::ReserveHeap(kHeapReserveBytes)) {
     return absl::ResourceExhaustedError("no room for the heap");
   }
-  return sandbox::LockDown(policy);
+  return sandbox::LockDown(*policy);
 }
 
 // Beyond the device, nothing is taken down piece by piece: that would need
@@ -69,7 +90,7 @@ absl::Status FinishSetUp(const sandbox::CompiledPolicy& policy) {
 
 }  // namespace
 
-int ServiceMain(const char* model, const sandbox::CompiledPolicy& policy,
+int ServiceMain(const char* model, const ServicePolicies& policies,
                 const DeviceFactory& factory) {
   sandbox::ConfigureHeap();
   if (absl::Status status = CheckFds(); !status.ok()) End(status);
@@ -79,7 +100,10 @@ int ServiceMain(const char* model, const sandbox::CompiledPolicy& policy,
       .ram_fd = kRamFd,
       .log_fd = kLogFd,
       .own_process = true,
-      .lock_down = [&policy] { return FinishSetUp(policy); },
+      .lock_down =
+          [&policies](const ServiceConfig& config) {
+            return FinishSetUp(policies, config);
+          },
       .ended = End,
   };
   End(RunService(environment, model, factory));

@@ -36,7 +36,22 @@ struct CompiledPolicy;
 using DeviceFactory = std::function<absl::StatusOr<std::unique_ptr<Device>>(
     const ServiceConfig& config, ServiceContext& context)>;
 
-int ServiceMain(const char* model, const sandbox::CompiledPolicy& policy,
+// The policies that a service may run under; which one its configuration
+// decides (proto/service_policy.h).
+struct ServicePolicies {
+  // NOLINTNEXTLINE(google-explicit-constructor): the usual case.
+  ServicePolicies(const sandbox::CompiledPolicy& plain) : plain(&plain) {}
+  ServicePolicies(const sandbox::CompiledPolicy& plain,
+                  const sandbox::CompiledPolicy& nbd,
+                  const sandbox::CompiledPolicy& uring)
+      : plain(&plain), nbd(&nbd), uring(&uring) {}
+
+  const sandbox::CompiledPolicy* plain;
+  const sandbox::CompiledPolicy* nbd = nullptr;
+  const sandbox::CompiledPolicy* uring = nullptr;
+};
+
+int ServiceMain(const char* model, const ServicePolicies& policies,
                 const DeviceFactory& factory);
 
 }  // namespace bulkhead

@@ -69,6 +69,7 @@ class Engine final : public Backend {
   void Submit(Request* request) override;
   size_t Poll() override;
   int event_fd() const override { return pool_->event_fd(); }
+  void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
   void ReportStatistics(Statistics* statistics) const override;

@@ -104,7 +104,7 @@ std::unique_ptr<FrameRig> FrameRig::InProcess(const char* model,
       .control_fd = rig->service_control_fd_,
       .ram_fd = rig->ram_fd_,
       .log_fd = STDERR_FILENO,
-      .lock_down = [] { return absl::OkStatus(); },
+      .lock_down = [](const ServiceConfig&) { return absl::OkStatus(); },
   };
   FrameRig* self = rig.get();
   rig->thread_ =
