@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(
   Process* self = process.get();
   loop->Add(self->pidfd_.get(), EPOLLIN, [self](uint32_t) { self->OnExit(); });
   if (self->control_ != nullptr) self->SendFirstFrames();
+  if (planned.role() == JailedProcess::REMOTE) self->ready_ = true;
   return process;
 }
 

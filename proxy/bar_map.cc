@@ -21,7 +21,9 @@ void BarMap::OnConfigWrite(uint32_t offset, uint32_t size_bytes,
 }
 
 uint64_t BarMap::Base(uint32_t bar, const RegionShape& shape) const {
-  return registers_[bar] & ~(shape.size_bytes - 1) &
+  uint64_t address = registers_[bar];
+  if (wide_[bar]) address |= uint64_t{registers_[bar + 1]} << 32;
+  return address & ~(shape.size_bytes - 1) &
          ~(shape.narrow ? kIoFlags : kMemoryFlags);
 }
 

@@ -5,8 +5,8 @@
 //          device description.
 // ERRORS   An address that no BAR holds: false.
 // THREADS  One thread. Nothing is allocated.
-// SPEC     PCI 3.0 §6.2.5. 64-bit BARs are not followed: x-pci-proxy-dev, whose
-//          addresses these are, has none.
+// SPEC     PCI 3.0 §6.2.5. A BAR is of 64 bits where SetWide has said so:
+//          x-pci-proxy-dev knows none.
 
 #ifndef BULKHEAD_PROXY_BAR_MAP_H_
 #define BULKHEAD_PROXY_BAR_MAP_H_
@@ -27,6 +27,9 @@ class BarMap {
   void OnConfigWrite(uint32_t offset, uint32_t size_bytes, uint32_t value);
   void Reset() { registers_ = {}; }
 
+  // BAR `bar` takes the next register as its upper half.
+  void SetWide(uint32_t bar) { wide_[bar] = bar + 1 < kBarCount; }
+
   // Where BAR `bar` of `shape` begins.
   uint64_t Base(uint32_t bar, const RegionShape& shape) const;
 
@@ -37,6 +40,7 @@ class BarMap {
 
  private:
   std::array<uint32_t, kBarCount> registers_ = {};
+  std::array<bool, kBarCount> wide_ = {};
 };
 
 }  // namespace bulkhead::proxy

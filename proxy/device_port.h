@@ -22,6 +22,7 @@
 namespace bulkhead::proxy {
 
 inline constexpr uint32_t kRegionLimit = 9;
+inline constexpr uint32_t kConfigRegion = 7;
 
 // One region as QEMU may see it; size 0: the device has none of that number.
 struct RegionShape {

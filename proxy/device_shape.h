@@ -25,7 +25,6 @@ inline constexpr size_t kMaxShadowRanges = 64;
 inline constexpr uint64_t kMaxShadowMemfdBytes = uint64_t{1} << 20;
 inline constexpr uint32_t kMaxMsiVectors = 32;     // PCI 3.0 §6.8.1.3
 inline constexpr uint32_t kMaxMsixVectors = 2048;  // PCI 3.0 §6.8.2.3
-inline constexpr uint32_t kConfigRegion = 7;
 
 struct ShadowWindow {
   uint32_t region;

@@ -10,7 +10,6 @@ namespace {
 using mpqemu::Command;
 using mpqemu::Header;
 
-constexpr uint32_t kConfigRegion = 7;
 constexpr uint64_t kNoTarget = ~uint64_t{0};
 
 // What the protocol says of a message before it is looked into.

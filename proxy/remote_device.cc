@@ -1,8 +1,6 @@
 #include "proxy/remote_device.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -129,12 +127,6 @@ bool RemoteDevice::Write(uint32_t region, uint64_t offset,
   return true;
 }
 
-bool RemoteDevice::IsRam(int fd) const {
-  struct stat status;
-  return fd >= 0 && fstatat(fd, "", &status, AT_EMPTY_PATH) == 0 &&
-         status.st_dev == ram_.device && status.st_ino == ram_.inode;
-}
-
 bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                        uint64_t file_offset, bool readable, bool writable,
                        int fd) {
@@ -145,8 +137,7 @@ bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
       .ram_offset = file_offset,
       .readable = readable,
       .writable = writable,
-      .is_ram = IsRam(fd) && file_offset <= ram_.size_bytes &&
-                size_bytes <= ram_.size_bytes - file_offset};
+      .is_ram = ram_.Holds(fd, file_offset, size_bytes)};
   return memory_.Insert(range, [this](const MemoryRange& changed, bool mapped) {
     // Whoever uses the new range does so by a later frame, so the answer need
     // not be awaited; what the range replaces must be out of use first.

@@ -28,16 +28,10 @@
 #include "proxy/device_port.h"
 #include "proxy/eventfd_table.h"
 #include "proxy/memory_table.h"
+#include "proxy/ram_identity.h"
 #include "proxy/service_link.h"
 
 namespace bulkhead::proxy {
-
-// The RAM memfd, which the shim recognizes but does not hold.
-struct RamIdentity {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-  uint64_t size_bytes = 0;
-};
 
 class RemoteDevice : public DevicePort {
  public:
@@ -85,7 +79,6 @@ class RemoteDevice : public DevicePort {
 
  private:
   bool Contains(uint32_t region, uint64_t offset, size_t size_bytes) const;
-  bool IsRam(int fd) const;
   void SendRange(const MemoryRange& range, bool mapped,
                  ServiceLink::Answer answer);
   void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);

@@ -190,6 +190,9 @@ class Checker {
       case VmDevice::kNvme:
         CheckNvme(path + ".nvme", device->mutable_nvme());
         return;
+      case VmDevice::kQemuRemote:
+        CheckQemuRemote(path + ".qemu_remote", *device);
+        return;
       case VmDevice::MODEL_NOT_SET:
         Error(path, "BH-C111", "what device is it?",
               "add a model, for example lsi53c895a { }");
@@ -262,6 +265,51 @@ class Checker {
         case ScsiTarget::MEDIUM_NOT_SET:
           Error(here, "BH-C111", "what is in it?",
                 "add disk { image: \"FILE\" } or cdrom { image: \"FILE\" }");
+      }
+    }
+  }
+
+  // What the launcher adds itself must not be there twice; whatever else QEMU
+  // is told, it is told in its jail.
+  void CheckQemuRemote(const std::string& path, const VmDevice& device) {
+    const QemuRemote& remote = device.qemu_remote();
+    if (remote.args_size() == 0 || remote.args_size() > 256) {
+      Error(path + ".args", "BH-C111",
+            remote.args_size() == 0 ? "what device is it?" : "too many",
+            "args: \"-device\" args: \"lsi53c895a,id=" + device.id() + "\"");
+    }
+    for (int i = 0; i < remote.args_size(); ++i) {
+      const std::string here = absl::StrCat(path, ".args[", i, "]");
+      CheckText(here, remote.args(i), kMaxPath);
+      for (const char* taken :
+           {"-machine", "-M", "-daemonize", "-nodefaults", "-add-fd"}) {
+        if (remote.args(i) != taken &&
+            remote.args(i) != "-" + std::string(taken)) {
+          continue;
+        }
+        Error(here, "BH-C103",
+              absl::StrCat(taken, " is the launcher's to give"),
+              "leave it out");
+      }
+      if (remote.args(i).find("x-remote-object") != std::string::npos) {
+        Error(here, "BH-C103", "the x-remote-object is the launcher's to make",
+              "leave it out; devid: names the device");
+      }
+    }
+    if (!remote.devid().empty() && !IsName(remote.devid(), false, "-_")) {
+      Error(path + ".devid", "BH-C101",
+            "\"" + remote.devid() + "\" is not an id",
+            "as in -device ...,id=ID");
+    }
+    std::set<std::string> names;
+    for (int i = 0; i < remote.image_size(); ++i) {
+      const std::string here = absl::StrCat(path, ".image[", i, "]");
+      const std::string& name = remote.image(i).name();
+      CheckImageName(here + ".image", remote.image(i).image());
+      if (!IsName(name, false, "-_") || !names.insert(name).second) {
+        Error(here + ".name", "BH-C101",
+              "\"" + name + "\" is no name, or another image's",
+              "1 to 32 of a-z, 0-9, - and _, beginning with a letter");
       }
     }
   }

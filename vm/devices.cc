@@ -156,11 +156,32 @@ void ConfigureNvme(const VmDevice& device, const std::string& field,
   }
 }
 
+// The arguments are made by plan.cc; here are the images.
+void ConfigureQemuRemote(const VmDevice& device, const std::string& field,
+                         ServiceConfig* config, std::vector<ImageUse>* images) {
+  const QemuRemote& remote = device.qemu_remote();
+  for (int i = 0; i < remote.image_size(); ++i) {
+    config->add_backends();
+    images->push_back(
+        {.field = absl::StrCat(field, ".qemu_remote.image[", i, "]"),
+         .path = remote.image(i).image(),
+         .format = Disk::RAW,  // QEMU's affair
+         .read_only = remote.image(i).access() == Disk::READ_ONLY,
+         .block_size = 1,
+         .backend = i});
+  }
+}
+
+constexpr char kMsix[] = "MSI-X and 64-bit BARs";
+
+constexpr DeviceModel kQemuRemote = {"qemu_remote", nullptr, nullptr,
+                                     ConfigureQemuRemote};
 constexpr DeviceModel kLsi53c895a = {
-    "lsi53c895a", "services/lsi53c895a/service", ConfigureLsi53c895a};
+    "lsi53c895a", "services/lsi53c895a/service", nullptr, ConfigureLsi53c895a};
 constexpr DeviceModel kVirtioBlk = {"virtio_blk", "services/virtio_blk/service",
-                                    ConfigureVirtioBlk};
-constexpr DeviceModel kNvme = {"nvme", "services/nvme/service", ConfigureNvme};
+                                    kMsix, ConfigureVirtioBlk};
+constexpr DeviceModel kNvme = {"nvme", "services/nvme/service", kMsix,
+                               ConfigureNvme};
 
 }  // namespace
 
@@ -171,6 +192,8 @@ ImageFile* ImageUse::In(ServiceConfig* config) const {
 
 const DeviceModel& ModelOf(const VmDevice& device) {
   switch (device.model_case()) {
+    case VmDevice::kQemuRemote:
+      return kQemuRemote;
     case VmDevice::kVirtioBlk:
       return kVirtioBlk;
     case VmDevice::kNvme:

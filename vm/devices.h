@@ -37,7 +37,9 @@ struct ImageUse {
 
 struct DeviceModel {
   const char* name;     // the folder's, and the policy's
-  const char* program;  // the service's runfile
+  const char* program;  // the service's runfile; null: QEMU itself
+  // What x-pci-proxy-dev cannot carry of it ("MSI-X"); null: nothing.
+  const char* needs_vfio_user;
   // Fills in `config`'s device and backends (all but the formats).
   void (*configure)(const VmDevice& device, const std::string& field,
                     ServiceConfig* config, std::vector<ImageUse>* images);

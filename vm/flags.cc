@@ -80,8 +80,11 @@ const std::vector<FlagRow>& Rows() {
       {"firmware", "default|ovmf|FILE",
        "default: SeaBIOS; ovmf: UEFI; or an image for -bios",
        Text(&Flags::firmware)},
-      {"qemu", "PATH", "a QEMU >= 10.1 instead of the one found",
-       Text(&Flags::qemu)},
+      {"frontend", "auto|vfio_user|x_pci_proxy",
+       "what QEMU and the shims speak (auto: what this QEMU, its accelerator "
+       "and the devices can)",
+       Text(&Flags::frontend)},
+      {"qemu", "PATH", "a QEMU instead of the one found", Text(&Flags::qemu)},
       {"check", nullptr,
        "boot the demo VM, prove the disk from inside and outside, power off",
        Switch(&Flags::check)},
@@ -459,6 +462,17 @@ absl::Status ApplyFlags(const Flags& flags, const std::string& directory,
   if (flags.name.has_value()) {
     description->spec().set_name(*flags.name);
     description->SetByFlag("name", "--name=" + *flags.name);
+  }
+  if (flags.frontend.has_value()) {
+    Frontend frontend;
+    if (*flags.frontend == "auto") {
+      frontend = FRONTEND_AUTO;
+    } else if (!ParseEnum(*flags.frontend, Frontend_Parse, &frontend)) {
+      return UsageError(
+          "--frontend=" + *flags.frontend, "unknown front end",
+          "--frontend=auto, --frontend=vfio_user or --frontend=x_pci_proxy");
+    }
+    description->spec().set_frontend(frontend);
   }
   if (auto status = ApplyMachine(flags, description); !status.ok()) {
     return status;

@@ -28,7 +28,7 @@ struct Flags {
   std::vector<std::string> set;
   std::vector<PartFlag> parts;
   std::optional<std::string> name, machine, memory, cpus, accel, kernel, initrd,
-      append, firmware;
+      append, firmware, frontend;
 
   std::string qemu;                // a QEMU of the user's choice
   std::string runtime_dir;         // for --no_qemu

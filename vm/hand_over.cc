@@ -45,10 +45,17 @@ JailedProcess::Role RoleOf(Role role) {
       return JailedProcess::QEMU;
     case Role::kConnector:
       return JailedProcess::CONNECTOR;
+    case Role::kRemote:
+      return JailedProcess::REMOTE;
     case Role::kConsole:
       break;
   }
   return JailedProcess::CONSOLE;
+}
+
+// QEMU and its remote processes; everything else is a program of ours.
+bool RunsInTree(const PlannedProcess& process) {
+  return process.role == Role::kQemu || process.role == Role::kRemote;
 }
 
 // What a process is, in the line that says that it runs.
@@ -61,8 +68,12 @@ std::string RoleText(const Plan& plan, const PlannedProcess& process) {
     return absl::StrCat(
         "to ", Escape(plan.devices[process.device].images[process.image].path));
   }
-  return process.role == Role::kShim ? "vfio-user to QEMU"
-                                     : "the machine is built";
+  if (process.role == Role::kRemote) {
+    return absl::StrCat("QEMU's own, at ", plan.devices[process.device].slot);
+  }
+  if (process.role != Role::kShim) return "the machine is built";
+  return plan.frontend == X_PCI_PROXY ? "x-pci-proxy-dev's protocol to QEMU"
+                                      : "vfio-user to QEMU";
 }
 
 void ConfigureConsole(const Plan& plan, const RunOptions& options,
@@ -98,6 +109,7 @@ void ConfigureShim(const Plan& plan, const PlannedProcess& process,
   }
   shim->set_ram_bytes(plan.ram_bytes);
   shim->set_access_deadline_ms(plan.access_deadline_ms);
+  if (plan.frontend == X_PCI_PROXY) shim->set_protocol(MPQEMU_PROTOCOL);
   shim->set_spin_limit_us(
       plan.devices[process.device].config.polling().spin_limit_us());
 }
@@ -108,7 +120,7 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
   out->set_role(RoleOf(process.role));
   out->set_name(process.name);
   out->set_policy(process.policy->name);
-  if (process.role == Role::kQemu) out->set_program_path(process.program);
+  if (RunsInTree(process)) out->set_program_path(process.program);
   for (const std::string& argument : process.arguments) {
     out->add_arguments(argument);
   }
@@ -154,6 +166,7 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
           plan.devices[process.device].servers.at(process.image);
       break;
     case Role::kQemu:
+    case Role::kRemote:
       break;
   }
   return absl::OkStatus();
@@ -198,10 +211,9 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
     absl::Status status =
         Fill(plan, process, static_cast<int>(i), resources, options, jailed);
     if (!status.ok()) return status;
-    absl::StatusOr<Fd> program =
-        OpenProgram(process.program, process.role == Role::kQemu
-                                         ? process.tree + process.program
-                                         : FindRunfile(process.program));
+    absl::StatusOr<Fd> program = OpenProgram(
+        process.program, RunsInTree(process) ? process.tree + process.program
+                                             : FindRunfile(process.program));
     if (!program.ok()) return program.status();
     jailed->set_program_fd(program->get());
     if (i > 0) ShowProgram(program->get(), static_cast<int>(i) - 1, &out);

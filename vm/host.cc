@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,7 +27,12 @@
 namespace bulkhead::vm {
 namespace {
 
-constexpr std::pair<int, int> kOldestQemu = {10, 1};
+constexpr std::pair<int, int> kVfioUserSince = {10, 1};
+constexpr std::pair<int, int> kProxySince = {5, 2};
+// From here on x-pci-proxy-dev takes KVM for granted, and crashes without.
+constexpr std::pair<int, int> kProxyNeedsKvmSince = {8, 2};
+// -accel kvm,device=PATH
+constexpr std::pair<int, int> kKvmFdSince = {8, 2};
 // Where -mon is deprecated.
 constexpr std::pair<int, int> kMonitorObjectSince = {11, 1};
 // What services, shims and QEMU need besides the guest's RAM.
@@ -70,20 +76,17 @@ std::string VersionText(const std::string& program) {
 
 absl::Status CheckVersion(const std::string& name, const std::string& text,
                           Qemu* qemu) {
-  constexpr char kFix[] =
-      "--qemu=PATH to QEMU >= 10.1, or ./bazelw, which fetches one";
-  const std::pair<int, int> found = ParseQemuVersion(text, &qemu->version);
-  if (found.first == 0) {
-    return QemuError("BH-Q301", absl::StrCat(Escape(name), " is not a QEMU"),
-                     kFix);
+  qemu->release = ParseQemuVersion(text, &qemu->version);
+  if (qemu->release < kProxySince) {
+    return QemuError(
+        "BH-Q301",
+        qemu->release.first == 0
+            ? absl::StrCat(Escape(name), " is not a QEMU")
+            : absl::StrCat("QEMU ", qemu->version, " (", Escape(name),
+                           ") has no out-of-process devices: those need 5.2"),
+        "--qemu=PATH to QEMU >= 10.1, or ./bazelw, which fetches one");
   }
-  if (found < kOldestQemu) {
-    return QemuError("BH-Q302",
-                     absl::StrCat("QEMU ", qemu->version, " (", Escape(name),
-                                  ") has no vfio-user-pci: that needs 10.1"),
-                     kFix);
-  }
-  qemu->has_monitor_object = found >= kMonitorObjectSince;
+  qemu->has_monitor_object = qemu->release >= kMonitorObjectSince;
   return absl::OkStatus();
 }
 
@@ -134,7 +137,7 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
       return QemuError(
           "BH-Q301",
           absl::StrCat("--qemu=", Escape(chosen), ": ", ErrnoText(errno)),
-          "name an executable QEMU >= 10.1");
+          "name an executable QEMU");
     }
     absl::Status status = CheckVersion(chosen, VersionText(chosen), &qemu);
     if (!status.ok()) return status;
@@ -161,6 +164,80 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
   if (qemu.tree.empty()) ShowHostPrograms(qemu.program, &qemu);
   FindOvmf(&qemu);
   return qemu;
+}
+
+absl::StatusOr<FrontendChoice> ChooseFrontend(
+    Frontend wanted, const std::string& needs_vfio_user, const Qemu& qemu,
+    bool use_kvm) {
+  const std::string name = absl::StrCat("QEMU ", qemu.version);
+  const bool has_vfio_user = qemu.release >= kVfioUserSince;
+  constexpr char kNewer[] = "--qemu=PATH to QEMU >= 10.1";
+  if (wanted == FRONTEND_AUTO) {
+    // Without KVM x-pci-proxy-dev has no interrupts.
+    const bool proxy_does = needs_vfio_user.empty() && use_kvm;
+    wanted = proxy_does ? X_PCI_PROXY : VFIO_USER;
+    if (!proxy_does && !has_vfio_user) {
+      return QemuError(
+          "BH-Q302",
+          absl::StrCat(name, " has no vfio-user-pci (that needs 10.1), and ",
+                       !needs_vfio_user.empty()
+                           ? absl::StrCat(needs_vfio_user,
+                                          ", which x-pci-proxy-dev does not "
+                                          "carry")
+                           : "without KVM x-pci-proxy-dev has no interrupts"),
+          needs_vfio_user.empty()
+              ? absl::StrCat(kNewer,
+                             ", or --accel=kvm; --frontend=x_pci_proxy for a "
+                             "guest that polls")
+              : kNewer);
+    }
+  }
+  FrontendChoice choice{.frontend = wanted, .note = ""};
+  if (wanted == VFIO_USER) {
+    if (has_vfio_user) return choice;
+    return QemuError(
+        "BH-Q302", absl::StrCat(name, " has no vfio-user-pci: that needs 10.1"),
+        absl::StrCat(kNewer, needs_vfio_user.empty() && use_kvm
+                                 ? ", or --frontend=x_pci_proxy"
+                                 : ""));
+  }
+  if (!needs_vfio_user.empty()) {
+    return QemuError(
+        "BH-Q308",
+        absl::StrCat(needs_vfio_user, ", which x-pci-proxy-dev does not carry"),
+        has_vfio_user ? "--frontend=vfio_user" : kNewer);
+  }
+  if (use_kvm) return choice;
+  if (qemu.release >= kProxyNeedsKvmSince) {
+    return QemuError("BH-Q306",
+                     absl::StrCat(name,
+                                  " crashes at start when it has "
+                                  "x-pci-proxy-dev and no KVM"),
+                     has_vfio_user ? "--frontend=vfio_user, or --accel=kvm"
+                                   : absl::StrCat("--accel=kvm, or ", kNewer));
+  }
+  choice.note =
+      "without KVM x-pci-proxy-dev has no interrupts: guests must poll";
+  return choice;
+}
+
+absl::StatusOr<bool> TakesKvmFd(Qemu* qemu) {
+  if (qemu->release >= kKvmFdSince) return true;
+  // Its jail has the user's id, or, when root starts the VM, nobody's.
+  struct stat kvm;
+  const bool may = stat("/dev/kvm", &kvm) == 0 &&
+                   (geteuid() != 0 || (kvm.st_mode & 06) == 06);
+  if (!may) {
+    return QemuError(
+        "BH-Q307",
+        absl::StrCat("QEMU ", qemu->version,
+                     " opens /dev/kvm by itself, and in its jail it may not"),
+        "start the VM as an ordinary user of the group kvm, or --qemu=PATH to "
+        "QEMU >= 8.2, which takes it from us, or --accel=tcg");
+  }
+  qemu->binds.push_back(
+      {.source = "/dev/kvm", .target = "/dev/kvm", .writable = true});
+  return false;
 }
 
 absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted) {

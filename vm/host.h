@@ -27,8 +27,9 @@ std::string WhyNoIoUring();
 struct Qemu {
   std::string tree;  // its root; "": the binds make one
   std::vector<sandbox::Bind> binds;
-  std::string program;  // inside the root
-  std::string version;  // "11.1.3"
+  std::string program;          // inside the root
+  std::string version;          // "11.1.3"
+  std::pair<int, int> release;  // {11, 1}
   bool has_monitor_object = false;
   std::string ovmf;  // inside the root; empty: there is none
 };
@@ -37,12 +38,29 @@ struct Qemu {
 absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
                               const std::map<std::string, std::string>& paths);
 
+// What a guest sees of a device behind a QEMU of that release: how the shims
+// will speak with it. `note` says what the user should know of it.
+struct FrontendChoice {
+  Frontend frontend = VFIO_USER;
+  std::string note;
+};
+
+// `wanted`: the description's. `needs_vfio_user`: what a device of the VM needs
+// that x-pci-proxy-dev cannot carry, and whose; "": nothing.
+absl::StatusOr<FrontendChoice> ChooseFrontend(
+    Frontend wanted, const std::string& needs_vfio_user, const Qemu& qemu,
+    bool use_kvm);
+
 struct Accel {
   bool use_kvm = false;
   std::string note;  // why TCG, when nobody asked for it
 };
 
 absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted);
+
+// Whether that QEMU takes /dev/kvm as an fd. If not, it has to open it in its
+// jail, which is shown there; an error if its id may not.
+absl::StatusOr<bool> TakesKvmFd(Qemu* qemu);
 
 absl::Status CheckMemory(uint64_t ram_bytes);
 

@@ -13,6 +13,7 @@
 #include "proto/service_fds.h"
 #include "proto/service_policy.h"
 #include "proxy/shim_fds.h"
+#include "proxy/x_remote/adapter_fds.h"
 #include "vm/check.h"
 #include "vm/qemu_args.h"
 #include "vm/size.h"
@@ -31,6 +32,11 @@ constexpr int kQemuInitrdFd = 7;
 constexpr int kQemuFirmwareFd = 8;
 constexpr int kQemuKvmFd = 9;
 constexpr int kQemuFirstSocketFd = 16;
+constexpr int kQemuFirstProxyFd = 80;
+
+// policy/qemu_remote.textproto lists the same.
+constexpr int kRemoteSocketFd = 4;
+constexpr int kRemoteFirstImageFd = 16;
 
 // The fds that every process but the console has. Its number is `index`.
 std::vector<PlannedFd> LogFds(int index) {
@@ -129,7 +135,61 @@ PlannedProcess PlanShim(const Plan& plan, int device,
   process.fds.push_back({proxy::kShimChannelFd, {Kind::kChannelShim, device}});
   process.fds.push_back(
       {proxy::kShimControlFd, {Kind::kControl, -1, NextIndex(plan)}});
-  process.fds.push_back({proxy::kShimQemuFd, {Kind::kListener, device}});
+  process.fds.push_back(
+      {proxy::kShimQemuFd,
+       {inputs.frontend == X_PCI_PROXY && !inputs.no_qemu ? Kind::kProxyServer
+                                                          : Kind::kListener,
+        device}});
+  return process;
+}
+
+// A remote process of QEMU's own, with nothing but its image.
+PlannedProcess PlanRemote(const VmSpec& spec, const Plan& plan, int device,
+                          const PlanInputs& inputs) {
+  const PlannedDevice& planned = plan.devices[device];
+  PlannedProcess process{
+      .role = PlannedProcess::Role::kRemote,
+      .name = planned.id,
+      .device = device,
+      .policy = inputs.policy(planned.model->name),
+      .program = inputs.qemu_program,
+      .arguments = QemuRemoteArguments(spec.devices(device), kRemoteSocketFd,
+                                       kRemoteFirstImageFd),
+      .fds = LogFds(NextIndex(plan)),
+      .outside_id = inputs.first_id + 2 + 2 * device,
+      .mapped_bytes = plan.ram_bytes,
+      .tree = inputs.qemu_tree,
+      .binds = inputs.qemu_binds};
+  process.arguments.insert(process.arguments.begin(), planned.model->name);
+  process.fds.push_back({kRemoteSocketFd, {Kind::kProxyServer, device}});
+  for (size_t i = 0; i < planned.images.size(); ++i) {
+    const int index = static_cast<int>(i);
+    const int fd = kRemoteFirstImageFd + 2 * index;
+    if (!planned.images[i].read_only) {
+      process.fds.push_back({fd, {Kind::kImage, device, index}});
+    }
+    process.fds.push_back({fd + 1, {Kind::kImageReader, device, index}});
+  }
+  return process;
+}
+
+// Between that and vfio-user-pci.
+PlannedProcess PlanAdapter(const Plan& plan, int device,
+                           const PlanInputs& inputs) {
+  PlannedProcess process{
+      .role = PlannedProcess::Role::kShim,
+      .name = plan.devices[device].id + ".adapter",
+      .device = device,
+      .policy = inputs.policy("x_remote_adapter"),
+      .program = "proxy/x_remote/adapter",
+      .arguments = {"x_remote_adapter", plan.devices[device].id},
+      .fds = LogFds(NextIndex(plan)),
+      .outside_id = inputs.first_id + 3 + 2 * device};
+  process.fds.push_back({proxy::kAdapterRemoteFd, {Kind::kProxyUser, device}});
+  process.fds.push_back(
+      {proxy::kAdapterControlFd, {Kind::kControl, -1, NextIndex(plan)}});
+  process.fds.push_back({proxy::kAdapterQemuFd, {Kind::kListener, device}});
+  process.fds.push_back({proxy::kAdapterRamFd, {Kind::kRam}});
   return process;
 }
 
@@ -168,15 +228,19 @@ PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
   } else if (spec.boot().firmware() == Boot::OVMF) {
     wiring.firmware = inputs.ovmf;
   }
-  if (inputs.use_kvm) {
+  if (inputs.use_kvm && inputs.qemu_takes_kvm_fd) {
     process.fds.push_back({kQemuKvmFd, {Kind::kKvm}});
     wiring.kvm_fd = kQemuKvmFd;
   }
+  const bool is_proxy = inputs.frontend == X_PCI_PROXY;
+  wiring.frontend = inputs.frontend;
+  wiring.first_proxy_fd = kQemuFirstProxyFd;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     const int device = static_cast<int>(i);
+    const int fd = (is_proxy ? kQemuFirstProxyFd : kQemuFirstSocketFd) + device;
     process.fds.push_back(
-        {kQemuFirstSocketFd + device, {Kind::kSocket, device}});
-    wiring.sockets.push_back(FdPath(kQemuFirstSocketFd + device));
+        {fd, {is_proxy ? Kind::kProxyUser : Kind::kSocket, device}});
+    wiring.sockets.push_back(FdPath(fd));
   }
   process.arguments = QemuArguments(spec, wiring);
   process.arguments.insert(process.arguments.begin(), inputs.qemu_program);
@@ -215,6 +279,9 @@ absl::Status CheckImageCount(const Description& description,
   for (const sandbox::CompiledFd& fd : policy.fds) {
     if (fd.received) continue;
     if (fd.first == kFirstBackendFd) room = fd.max_count;
+    if (device.model->program == nullptr && fd.first == kRemoteFirstImageFd) {
+      room = fd.max_count / 2;  // each twice
+    }
     if (fd.first == kFirstConnectorFd) servers = fd.max_count;
   }
   size_t nbd_images = 0;
@@ -271,6 +338,8 @@ const char* RoleText(PlannedProcess::Role role) {
       return "console";
     case PlannedProcess::Role::kConnector:
       return "connector";
+    case PlannedProcess::Role::kRemote:
+      return "remote process of QEMU's";
   }
   return "";
 }
@@ -284,6 +353,7 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
   plan.name = spec.name();
   plan.ram_bytes = RamBytes(spec);
   plan.access_deadline_ms = spec.access_deadline_ms();
+  plan.frontend = inputs.frontend;
   for (int i = 0; i < spec.devices_size(); ++i) {
     const VmDevice& device = spec.devices(i);
     PlannedDevice& planned = plan.devices.emplace_back();
@@ -308,12 +378,18 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
     absl::Status status = CheckImageCount(description, planned, i, *policy);
     if (!status.ok()) return status;
   }
-  int connectors = 0;
-  for (const PlannedDevice& device : plan.devices) {
-    for (const ImageUse& image : device.images) connectors += image.nbd ? 1 : 0;
+  // A remote process speaks x-pci-proxy-dev's protocol itself.
+  const auto is_remote = [&](int device) {
+    return plan.devices[device].model->program == nullptr;
+  };
+  int count = inputs.no_qemu ? 0 : 1;
+  for (int i = 0; i < spec.devices_size(); ++i) {
+    count += is_remote(i) && inputs.frontend == X_PCI_PROXY ? 1 : 2;
+    for (const ImageUse& image : plan.devices[i].images) {
+      count += image.nbd ? 1 : 0;
+    }
   }
-  plan.processes.push_back(PlanConsole(
-      inputs, 2 * spec.devices_size() + connectors + (inputs.no_qemu ? 0 : 1)));
+  plan.processes.push_back(PlanConsole(inputs, count));
   for (int i = 0; i < spec.devices_size(); ++i) {
     // First: a service opens its disks before it is ready.
     for (size_t image = 0; image < plan.devices[i].images.size(); ++image) {
@@ -321,11 +397,29 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
       plan.processes.push_back(
           PlanConnector(plan, i, static_cast<int>(image), inputs));
     }
-    plan.processes.push_back(PlanService(plan, i, inputs));
-    plan.processes.push_back(PlanShim(plan, i, inputs));
+    plan.processes.push_back(is_remote(i) ? PlanRemote(spec, plan, i, inputs)
+                                          : PlanService(plan, i, inputs));
+    if (!is_remote(i)) {
+      plan.processes.push_back(PlanShim(plan, i, inputs));
+    } else if (inputs.frontend != X_PCI_PROXY) {
+      plan.processes.push_back(PlanAdapter(plan, i, inputs));
+    }
   }
   if (!inputs.no_qemu) plan.processes.push_back(PlanQemu(spec, plan, inputs));
   return plan;
+}
+
+bool IsHeld(const Plan& plan, const Resource& resource) {
+  for (const PlannedProcess& process : plan.processes) {
+    for (const PlannedFd& fd : process.fds) {
+      if (fd.resource.kind == resource.kind &&
+          fd.resource.device == resource.device &&
+          fd.resource.index == resource.index) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 bool IsGivenAway(Kind kind) {
@@ -373,8 +467,14 @@ std::string NameOf(const Resource& resource, const Plan& plan) {
     case Kind::kServerFolder:
       return absl::StrCat("folder of the server's socket, O_PATH: ",
                           Escape(device->images[resource.index].path));
+    case Kind::kImageReader:
+      return absl::StrCat("image ", Escape(device->images[resource.index].path),
+                          ", opened to read");
     case Kind::kListener:
-      return "vfio-user socket, listening";
+      return "socket for QEMU, listening";
+    case Kind::kProxyServer:
+    case Kind::kProxyUser:
+      return absl::StrCat("socket of ", device->id, " for x-pci-proxy-dev");
     case Kind::kSocket:
       return absl::StrCat("vfio-user socket of ", device->id, ", O_PATH");
     case Kind::kSerial:

@@ -42,8 +42,11 @@ struct Resource {
     kConnector,        // and, for an NBD disk, its way to ask for sockets:
     kConnectorServer,  // SEQPACKET between the service and the connector
     kServerFolder,     // where the server's UNIX socket lies: O_PATH
-    kListener,         // device's vfio-user socket, listening
+    kImageReader,      // the image, opened anew, only to read
+    kListener,         // device's socket for QEMU, listening
     kSocket,           // the same, as QEMU connects to it: O_PATH
+    kProxyServer,      // STREAM pair in x-pci-proxy-dev's protocol: who serves
+    kProxyUser,        // the device, and QEMU or the adapter
     kSerial,           // SOCK_STREAM: the guest's serial port, QEMU's end
     kSerialUser,       // and the console's
     kMonitor,          // SOCK_STREAM: QMP, QEMU's end
@@ -62,24 +65,28 @@ struct Resource {
 // process runs.
 bool IsGivenAway(Resource::Kind kind);
 
+// Whether any process of the plan holds it.
+struct Plan;
+bool IsHeld(const Plan& plan, const Resource& resource);
+
 struct PlannedFd {
   int target;
   Resource resource;
 };
 
 struct PlannedProcess {
-  enum class Role { kService, kShim, kQemu, kConsole, kConnector };
+  enum class Role { kService, kShim, kQemu, kConsole, kConnector, kRemote };
   Role role;
   std::string name;  // "lsi0", "lsi0.shim", "qemu", "console"
   int device = -1;
   int image = -1;  // a connector's, of that device
   const sandbox::CompiledPolicy* policy = nullptr;
-  std::string program;  // a runfile; QEMU: a path inside its root
+  std::string program;  // a runfile; QEMU, kRemote: a path inside its root
   std::vector<std::string> arguments;
   std::vector<PlannedFd> fds;
   uid_t outside_id = 0;
   uint64_t mapped_bytes = 0;
-  // QEMU only.
+  // QEMU and kRemote only.
   std::string tree;
   std::vector<sandbox::Bind> binds;
   std::vector<std::string> scratch;
@@ -99,6 +106,7 @@ struct Plan {
   std::string name;
   uint64_t ram_bytes = 0;
   uint32_t access_deadline_ms = 0;
+  Frontend frontend = VFIO_USER;
   std::vector<PlannedDevice> devices;
   // In the order of starting: the console first, QEMU last.
   std::vector<PlannedProcess> processes;
@@ -112,7 +120,9 @@ struct PlanInputs {
   std::string ovmf;          // inside the root; for firmware: OVMF
   bool qemu_has_monitor_object = false;
   bool use_kvm = false;
+  bool qemu_takes_kvm_fd = true;  // else it opens /dev/kvm, a bind
   bool no_qemu = false;
+  Frontend frontend = VFIO_USER;  // never AUTO
   // Ids outside the jails when root starts the VM (ids.h): the first is QEMU's,
   // then comes the console's, and after it two for each device, its service's
   // and its shim's.
@@ -120,7 +130,7 @@ struct PlanInputs {
   bool no_io_uring = false;  // the host does not permit it: workers instead
   // How long a service or shim may spin before it sleeps.
   uint32_t spin_limit_us = 0;
-  // By name: a device's model, "shim", "qemu", "console".
+  // By name: a device's model, "shim", "x_remote_adapter", "qemu", "console".
   const sandbox::CompiledPolicy* (*policy)(const std::string& name);
 };
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "policy/registry.h"
@@ -153,6 +154,86 @@ TEST(PlanTest, DryRunNamesEveryProcessFdAndPolicy) {
   EXPECT_THAT(text, HasSubstr("b: service, lsi53c895a at 00:05.0"));
   EXPECT_THAT(text, HasSubstr("user pid mount network ipc uts cgroup time"));
   EXPECT_THAT(text, HasSubstr("fd 8        image base, read-only (parent)"));
+}
+
+constexpr char kRemote[] = R"(
+    name: "r" machine { memory: "64MiB" }
+    devices { id: "lsi0" qemu_remote {
+      args: "-device" args: "lsi53c895a,id=lsi0"
+      args: "-drive" args: "if=none,id=d,format=qcow2,file={disk}"
+      image { name: "disk" image: "a.qcow2" }
+      image { name: "iso" image: "b.iso" access: READ_ONLY } } }
+    devices { id: "b" lsi53c895a { } }
+  )";
+
+const PlannedProcess* Find(const Plan& plan, const std::string& name) {
+  for (const PlannedProcess& process : plan.processes) {
+    if (process.name == name) return &process;
+  }
+  return nullptr;
+}
+
+std::set<Resource::Kind> KindsOf(const PlannedProcess& process) {
+  std::set<Resource::Kind> kinds;
+  for (const PlannedFd& fd : process.fds) kinds.insert(fd.resource.kind);
+  return kinds;
+}
+
+TEST(PlanTest, RemoteProcessHoldsItsImagesAndOneSocketOnly) {
+  using Kind = Resource::Kind;
+  for (Frontend frontend : {VFIO_USER, X_PCI_PROXY}) {
+    PlanInputs inputs = Inputs();
+    inputs.frontend = frontend;
+    const absl::StatusOr<Plan> plan = MakePlan(Described(kRemote), inputs);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const PlannedProcess* remote = Find(*plan, "lsi0");
+    ASSERT_NE(remote, nullptr);
+    EXPECT_EQ(KindsOf(*remote),
+              (std::set<Kind>{Kind::kLog, Kind::kProxyServer, Kind::kImage,
+                              Kind::kImageReader}));
+    EXPECT_EQ(remote->fds.size(), 3u + 1u + 2u + 1u) << "the ISO only to read";
+    EXPECT_THAT(remote->arguments,
+                Contains("if=none,id=d,format=qcow2,file=/dev/fdset/1,"
+                         "file.locking=off"));
+    EXPECT_THAT(remote->arguments, Contains("fd=19,set=2"));
+    EXPECT_THAT(remote->arguments,
+                Contains("x-remote-object,id=x-remote,devid=lsi0,fd=4"));
+    EXPECT_STREQ(remote->policy->name, "qemu_remote");
+    for (const PlannedProcess& process : plan->processes) {
+      for (const PlannedFd& fd : process.fds) {
+        bool listed = false;
+        for (const sandbox::CompiledFd& rule : process.policy->fds) {
+          listed |= !rule.received && fd.target >= rule.first &&
+                    fd.target < rule.first + rule.max_count;
+        }
+        EXPECT_TRUE(listed) << process.name << " fd " << fd.target;
+      }
+    }
+    // x-pci-proxy-dev speaks with it directly; vfio-user needs an adapter.
+    const PlannedProcess* adapter = Find(*plan, "lsi0.adapter");
+    EXPECT_EQ(adapter == nullptr, frontend == X_PCI_PROXY);
+    if (adapter != nullptr) {
+      EXPECT_EQ(KindsOf(*adapter).count(Kind::kImage), 0u);
+      EXPECT_EQ(KindsOf(*adapter).count(Kind::kRam), 1u);
+    }
+    const std::vector<std::string>& qemu = plan->processes.back().arguments;
+    if (frontend == X_PCI_PROXY) {
+      EXPECT_THAT(qemu, Contains("x-pci-proxy-dev,id=lsi0,fd=80,addr=4"));
+      EXPECT_THAT(qemu, Contains("x-pci-proxy-dev,id=b,fd=81,addr=5"));
+    }
+    EXPECT_THAT(FormatPlan(*plan), HasSubstr("image a.qcow2, read-write"));
+  }
+}
+
+TEST(PlanTest, RemoteProcessIsNotGivenWhatTheLauncherGivesIt) {
+  for (const char* args :
+       {"args: \"-machine\" args: \"pc\"", "args: \"--daemonize\"",
+        "args: \"-object\" args: \"x-remote-object,id=x,devid=y,fd=9\"", ""}) {
+    absl::StatusOr<Description> description = Description::Parse(
+        "t", absl::StrCat("devices { qemu_remote { ", args, " } }"));
+    ASSERT_TRUE(description.ok());
+    EXPECT_NE(FormatError(CheckAndComplete(&*description)), "") << args;
+  }
 }
 
 TEST(QemuArgumentsTest, RamIsOurMemfdAndDevicesAreVfioUser) {

@@ -31,6 +31,11 @@ std::string VfioUserDevice(const VmDevice& device, const std::string& socket) {
   return json.dump();
 }
 
+std::string ProxyDevice(const VmDevice& device, int fd) {
+  return absl::StrCat("x-pci-proxy-dev,id=", device.id(), ",fd=", fd,
+                      ",addr=", absl::Hex(SlotNumber(device)));
+}
+
 void AddJailed(const QemuWiring& wiring, std::vector<std::string>* out) {
   out->insert(
       out->end(),
@@ -94,8 +99,47 @@ std::vector<std::string> QemuArguments(const VmSpec& spec,
   if (wiring.jailed) AddJailed(wiring, &out);
   for (int i = 0; i < spec.devices_size(); ++i) {
     out.insert(out.end(),
-               {"-device", VfioUserDevice(spec.devices(i), wiring.sockets[i])});
+               {"-device",
+                wiring.frontend == X_PCI_PROXY
+                    ? ProxyDevice(spec.devices(i), wiring.first_proxy_fd + i)
+                    : VfioUserDevice(spec.devices(i), wiring.sockets[i])});
   }
+  return out;
+}
+
+std::vector<std::string> QemuRemoteArguments(const VmDevice& device,
+                                             int socket_fd,
+                                             int first_image_fd) {
+  const QemuRemote& remote = device.qemu_remote();
+  std::vector<std::string> out = {"-machine",        "x-remote", "-nodefaults",
+                                  "-no-user-config", "-display", "none"};
+  for (int i = 0; i < remote.image_size(); ++i) {
+    // QEMU looks for one that was opened as it wants to open it.
+    for (int reader = 0; reader < 2; ++reader) {
+      if (reader == 0 && remote.image(i).access() == Disk::READ_ONLY) continue;
+      out.insert(
+          out.end(),
+          {"-add-fd", absl::StrCat("fd=", first_image_fd + 2 * i + reader,
+                                   ",set=", i + 1)});
+    }
+  }
+  for (std::string argument : remote.args()) {
+    for (int i = 0; i < remote.image_size(); ++i) {
+      const std::string set = absl::StrCat("=/dev/fdset/", i + 1);
+      // The launcher holds the locks.
+      argument = absl::StrReplaceAll(
+          argument, {{absl::StrCat("filename={", remote.image(i).name(), "}"),
+                      absl::StrCat("filename", set, ",locking=off")},
+                     {absl::StrCat("file={", remote.image(i).name(), "}"),
+                      absl::StrCat("file", set, ",file.locking=off")}});
+    }
+    out.push_back(argument);
+  }
+  out.insert(out.end(),
+             {"-object", absl::StrCat("x-remote-object,id=x-remote,devid=",
+                                      remote.devid().empty() ? device.id()
+                                                             : remote.devid(),
+                                      ",fd=", socket_fd)});
   return out;
 }
 

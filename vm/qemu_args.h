@@ -23,6 +23,8 @@ struct QemuWiring {
   std::string kernel;                // "" where there is none
   std::string initrd;
   std::string firmware;
+  Frontend frontend = VFIO_USER;
+  int first_proxy_fd = 0;  // X_PCI_PROXY: of the first device, in their order
   bool use_kvm = false;
   // Only for the jailed QEMU: the fds of its console and monitor, and of
   // /dev/kvm (0: QEMU opens it itself).
@@ -32,6 +34,12 @@ struct QemuWiring {
   int kvm_fd = 0;
   bool monitor_object = false;  // -object monitor-qmp, since QEMU 11.1
 };
+
+// The arguments of a remote process of QEMU's own for a checked qemu_remote.
+// Image `i` is add-fd set i + 1: fds `first_image_fd` + 2 i (writable ones
+// only) and the one behind it.
+std::vector<std::string> QemuRemoteArguments(const VmDevice& device,
+                                             int socket_fd, int first_image_fd);
 
 // Without argv[0]. The spec is checked.
 std::vector<std::string> QemuArguments(const VmSpec& spec,

@@ -99,6 +99,14 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
           device.config.mutable_backends(device.images[i].backend);
       backend->set_direct_alignment_bytes(std::max(
           backend->direct_alignment_bytes(), image->direct_alignment_bytes));
+      const Resource reader = {Kind::kImageReader, static_cast<int>(d),
+                               static_cast<int>(i)};
+      if (IsHeld(*plan, reader)) {
+        const std::string self =
+            absl::StrCat("/proc/self/fd/", image->fd.get());
+        fds_[KeyOf(reader)] = Fd(open(self.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!fds_[KeyOf(reader)].valid()) return Failed(self);
+      }
       fds_[{Kind::kImage, static_cast<int>(d), static_cast<int>(i)}] =
           std::move(image->fd);
     }
@@ -134,6 +142,7 @@ absl::Status Resources::MakeMemories(const Description& description,
   fds_[{Kind::kRam, -1, 0}] = *std::move(ram);
   for (size_t d = 0; d < plan.devices.size(); ++d) {
     const int device = static_cast<int>(d);
+    if (!IsHeld(plan, {Kind::kState, device})) continue;
     absl::StatusOr<Fd> state = MakeMemory("device-state", kStateBytes);
     if (!state.ok()) return state.status();
     fds_[{Kind::kState, device, 0}] = *std::move(state);
@@ -172,10 +181,10 @@ absl::Status Resources::MakeStreams(const Plan& plan) {
   for (size_t i = 0; i < plan.processes.size() && status.ok(); ++i) {
     const int index = static_cast<int>(i);
     const bool is_qemu = plan.processes[i].role == PlannedProcess::Role::kQemu;
-    if (!is_qemu) {
+    if (IsHeld(plan, {Kind::kControl, -1, index})) {
       status = MakePair(SOCK_SEQPACKET, {Kind::kControl, -1, index},
                         {Kind::kControlLauncher, -1, index});
-    } else {
+    } else if (is_qemu) {
       status = MakePair(SOCK_STREAM, {Kind::kSerial}, {Kind::kSerialUser});
       if (!status.ok()) return status;
       status = MakePair(SOCK_STREAM, {Kind::kMonitor}, {Kind::kMonitorUser});
@@ -192,8 +201,14 @@ absl::Status Resources::MakeStreams(const Plan& plan) {
   }
   for (size_t d = 0; d < plan.devices.size() && status.ok(); ++d) {
     const int device = static_cast<int>(d);
-    status = MakePair(SOCK_SEQPACKET, {Kind::kChannelService, device},
-                      {Kind::kChannelShim, device});
+    if (IsHeld(plan, {Kind::kChannelService, device})) {
+      status = MakePair(SOCK_SEQPACKET, {Kind::kChannelService, device},
+                        {Kind::kChannelShim, device});
+    }
+    if (status.ok() && IsHeld(plan, {Kind::kProxyServer, device})) {
+      status = MakePair(SOCK_STREAM, {Kind::kProxyServer, device},
+                        {Kind::kProxyUser, device});
+    }
   }
   for (const PlannedFd& fd : plan.processes.back().fds) {
     if (fd.resource.kind != Kind::kKvm) continue;
@@ -226,6 +241,7 @@ absl::Status Resources::MakeSockets(const Plan& plan,
   }
   // A private directory for as long as it takes to bind; QEMU gets each socket
   // as an O_PATH fd, and no name remains.
+  if (plan.frontend == X_PCI_PROXY) return absl::OkStatus();  // no names at all
   std::string directory = "/tmp/bulkhead-XXXXXX";
   if (mkdtemp(directory.data()) == nullptr) return Failed(directory);
   absl::Status status;

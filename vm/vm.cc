@@ -20,6 +20,7 @@
 #include "policy/registry.h"
 #include "vm/check.h"
 #include "vm/description.h"
+#include "vm/devices.h"
 #include "vm/flags.h"
 #include "vm/hand_over.h"
 #include "vm/host.h"
@@ -33,6 +34,8 @@
 namespace bulkhead::vm {
 namespace {
 
+// Where --no_qemu wants x-pci-proxy-dev's sockets to be.
+constexpr int kFirstOwnProxyFd = 16;
 constexpr char kVersion[] = "0.1.0";
 // How long --check may take; under TCG on a busy host it is half a minute.
 constexpr uint32_t kCheckLimitSeconds = 300;
@@ -179,28 +182,9 @@ class Run {
     }
     PlanInputs inputs{.no_qemu = flags_.no_qemu, .policy = &policy::FindPolicy};
     inputs.first_id = ids_.first;
-    if (!flags_.no_qemu) {
-      absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
-      if (!qemu.ok()) return qemu.status();
-      absl::StatusOr<Accel> accel = ChooseAccel(spec.machine().accel());
-      if (!accel.ok()) return accel.status();
-      inputs.qemu_tree = qemu->tree;
-      inputs.qemu_binds = qemu->binds;
-      inputs.qemu_program = qemu->program;
-      inputs.ovmf = qemu->ovmf;
-      if (spec.boot().firmware() == Boot::OVMF && qemu->ovmf.empty() &&
-          spec.boot().firmware_image().empty()) {
-        return description_.ErrorAt(
-            "boot.firmware", kExitMissingFeature, "BH-Q305",
-            "there is no OVMF beside this QEMU (/usr/share/ovmf/OVMF.fd)",
-            "./bazelw fetches one; or install ovmf, or --firmware=FILE");
-      }
-      inputs.qemu_has_monitor_object = qemu->has_monitor_object;
-      inputs.use_kvm = accel->use_kvm;
-      qemu_text_ = absl::StrCat(
-          "QEMU ", qemu->version, " (", accel->use_kvm ? "kvm" : "tcg",
-          accel->note.empty() ? "" : ": ", accel->note, ")");
-    }
+    absl::Status status =
+        flags_.no_qemu ? PlanWithoutQemu(&inputs) : PlanWithQemu(&inputs);
+    if (!status.ok()) return status;
     // Spinning pays only where another CPU is free for it.
     constexpr uint32_t kSpinLimitUs = 100;
     inputs.spin_limit_us =
@@ -218,6 +202,90 @@ class Run {
     return absl::OkStatus();
   }
 
+  absl::Status PlanWithQemu(PlanInputs* inputs) {
+    const VmSpec& spec = description_.spec();
+    absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
+    if (!qemu.ok()) return qemu.status();
+    absl::StatusOr<Accel> accel = ChooseAccel(spec.machine().accel());
+    if (!accel.ok()) return accel.status();
+    absl::StatusOr<FrontendChoice> choice =
+        ChooseFrontend(spec.frontend(), NeedsVfioUser(), *qemu, accel->use_kvm);
+    if (!choice.ok()) return choice.status();
+    if (accel->use_kvm) {
+      absl::StatusOr<bool> takes_fd = TakesKvmFd(&*qemu);
+      if (!takes_fd.ok()) return takes_fd.status();
+      inputs->qemu_takes_kvm_fd = *takes_fd;
+    }
+    inputs->qemu_tree = qemu->tree;
+    inputs->qemu_binds = qemu->binds;
+    inputs->qemu_program = qemu->program;
+    inputs->ovmf = qemu->ovmf;
+    if (spec.boot().firmware() == Boot::OVMF && qemu->ovmf.empty() &&
+        spec.boot().firmware_image().empty()) {
+      return description_.ErrorAt(
+          "boot.firmware", kExitMissingFeature, "BH-Q305",
+          "there is no OVMF beside this QEMU (/usr/share/ovmf/OVMF.fd)",
+          "./bazelw fetches one; or install ovmf, or --firmware=FILE");
+    }
+    inputs->qemu_has_monitor_object = qemu->has_monitor_object;
+    inputs->use_kvm = accel->use_kvm;
+    inputs->frontend = choice->frontend;
+    qemu_text_ = absl::StrCat(
+        "QEMU ", qemu->version, " (", accel->use_kvm ? "kvm" : "tcg",
+        accel->note.empty() ? "" : ": ", accel->note, ")  frontend=",
+        choice->frontend == X_PCI_PROXY ? "x-pci-proxy-dev" : "vfio-user",
+        choice->note.empty() ? "" : " (", choice->note,
+        choice->note.empty() ? "" : ")");
+    return absl::OkStatus();
+  }
+
+  // Somebody else's QEMU, which nobody can ask: what is wanted is done.
+  absl::Status PlanWithoutQemu(PlanInputs* inputs) {
+    const VmSpec& spec = description_.spec();
+    bool has_remote = false;
+    for (const VmDevice& device : spec.devices()) {
+      has_remote |= device.has_qemu_remote();
+    }
+    inputs->frontend = OwnFrontend();
+    if (inputs->frontend == X_PCI_PROXY && has_remote) {
+      return UserError{.exit_code = kExitUsage,
+                       .id = "BH-U001",
+                       .where = "--frontend=x_pci_proxy",
+                       .what =
+                           "a qemu_remote device has one socket, and with "
+                           "--no_qemu there is nobody to give it to",
+                       .fix = "--frontend=vfio_user, or leave out --no_qemu"}
+          .ToStatus();
+    }
+    if (inputs->frontend == X_PCI_PROXY && !NeedsVfioUser().empty()) {
+      return ChooseFrontend(X_PCI_PROXY, NeedsVfioUser(), Qemu(), true)
+          .status();
+    }
+    if (!has_remote) return absl::OkStatus();
+    absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
+    if (!qemu.ok()) return qemu.status();
+    inputs->qemu_tree = qemu->tree;
+    inputs->qemu_binds = qemu->binds;
+    inputs->qemu_program = qemu->program;
+    return absl::OkStatus();
+  }
+
+  Frontend OwnFrontend() const {
+    return description_.spec().frontend() == X_PCI_PROXY ? X_PCI_PROXY
+                                                         : VFIO_USER;
+  }
+
+  // "web0 (virtio_blk) needs MSI-X", or "".
+  std::string NeedsVfioUser() const {
+    for (const VmDevice& device : description_.spec().devices()) {
+      const DeviceModel& model = ModelOf(device);
+      if (model.needs_vfio_user == nullptr) continue;
+      return absl::StrCat(device.id(), " (", model.name, ") needs ",
+                          model.needs_vfio_user);
+    }
+    return "";
+  }
+
   std::string OwnQemuArguments() {
     const std::string directory = flags_.runtime_dir.empty()
                                       ? "RUNTIME_DIR"
@@ -228,6 +296,8 @@ class Run {
         .kernel = description_.Resolve(boot.kernel()),
         .initrd = description_.Resolve(boot.initrd()),
         .firmware = description_.Resolve(boot.firmware_image()),
+        .frontend = OwnFrontend(),
+        .first_proxy_fd = kFirstOwnProxyFd,
         .use_kvm = description_.spec().machine().accel() == Machine::KVM};
     for (const VmDevice& device : description_.spec().devices()) {
       wiring.sockets.push_back(
@@ -274,10 +344,20 @@ class Run {
   }
 
   std::string WaitingText() const {
+    std::string prefix;
+    if (OwnFrontend() == X_PCI_PROXY) {
+      prefix = "  Its fds: bazel run //tools:with_sockets --";
+      int fd = kFirstOwnProxyFd;
+      for (const VmDevice& device : description_.spec().devices()) {
+        absl::StrAppend(&prefix, " ", fd++, "=", Absolute(flags_.runtime_dir),
+                        "/", device.id(), ".sock");
+      }
+      absl::StrAppend(&prefix, " -- qemu-system-x86_64 ...\n");
+    }
     return absl::StrCat(
-        "waiting for QEMU >= 10.1 with these arguments; Ctrl-C ends it.\n"
-        "  The guest's RAM is ",
-        Absolute(flags_.runtime_dir),
+        "waiting for QEMU >= ", OwnFrontend() == X_PCI_PROXY ? "5.2" : "10.1",
+        " with these arguments; Ctrl-C ends it.\n", prefix,
+        "  The guest's RAM is ", Absolute(flags_.runtime_dir),
         "/ram, a link to a memfd of this process: QEMU must run as the same "
         "user, or as root.\n"
         "  Never migrate or snapshot this VM through QEMU: it does not know "

@@ -16,8 +16,12 @@ uint8_t Pattern(size_t i) { return static_cast<uint8_t>(i * 37 + i / 256); }
 
 }  // namespace
 
-BootImage::BootImage(std::string path, Ending ending) : path_(std::move(path)) {
-  std::ifstream in(kBootSector, std::ios::binary);
+BootImage::BootImage(std::string path, Ending ending)
+    : BootImage(std::move(path), kBootSector, ending) {}
+
+BootImage::BootImage(std::string path, const std::string& sector, Ending ending)
+    : path_(std::move(path)) {
+  std::ifstream in(sector, std::ios::binary);
   std::string image((std::istreambuf_iterator<char>(in)), {});
   if (image.size() != kBlockBytes) abort();
   image.resize(kImageBlocks * kBlockBytes);

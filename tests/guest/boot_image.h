@@ -9,6 +9,11 @@
 
 namespace bulkhead::testing {
 
+// The sectors of tests/guest/lsi_sector.
+inline constexpr char kIntxSector[] = "tests/guest/lsi_sector/intx_sector.bin";
+inline constexpr char kBenchSector[] =
+    "tests/guest/lsi_sector/bench_sector.bin";
+
 class BootImage {
  public:
   // What the boot sector does when it has proven the disk.
@@ -20,6 +25,8 @@ class BootImage {
 
   // Writes the image at `path`.
   BootImage(std::string path, Ending ending);
+  // With another sector in the first block, a runfile.
+  BootImage(std::string path, const std::string& sector, Ending ending);
 
   const std::string& path() const { return path_; }
   // What the boot sector prints of block 1.

@@ -109,8 +109,13 @@ TEST_F(BadInputTest, QemuThatIsTooOld) {
   const std::string old =
       File("qemu", "#!/bin/sh\necho 'QEMU emulator version 7.2.22 (Debian)'\n");
   ASSERT_EQ(system(("chmod +x " + old).c_str()), 0);
-  EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--qemu=" + old}, 69),
-              HasSubstr("error BH-Q302: QEMU 7.2.22"));
+  EXPECT_THAT(
+      ErrorOf({"--device=lsi53c895a", "--accel=tcg", "--qemu=" + old}, 69),
+      HasSubstr("error BH-Q302: QEMU 7.2.22"));
+  EXPECT_THAT(ErrorOf({"--device=lsi53c895a", "--accel=tcg",
+                       "--frontend=vfio_user", "--qemu=" + old},
+                      69),
+              HasSubstr("has no vfio-user-pci: that needs 10.1"));
 }
 
 TEST_F(BadInputTest, KvmThatIsNotThere) {

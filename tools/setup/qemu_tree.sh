@@ -137,4 +137,6 @@ qemu_paths() {
     /usr/share/OVMF/OVMF_CODE.fd)"
   echo "ovmf_vars=$(first_file "$root" /usr/share/OVMF/OVMF_VARS_4M.fd \
     /usr/share/OVMF/OVMF_VARS.fd)"
+  echo "system_qemu=$(command -v qemu-system-x86_64 || true)"
+  echo "system_qemu_version=$(installed_qemu_version)"
 }

@@ -1,0 +1,322 @@
+// The four ways of taking an lsi53c895a out of QEMU: {our service, QEMU's own
+// remote process} behind {vfio-user-pci, x-pci-proxy-dev}, with each QEMU and
+// accelerator that is there. A boot sector in 16-bit code is the guest, so this
+// runs under KVM even where KVM takes no 64-bit code.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tests/guest/boot_image.h"
+#include "tests/support/own_qemu.h"
+#include "tests/support/process.h"
+#include "tests/support/qmp.h"
+
+namespace bulkhead::testing {
+namespace {
+
+using Ending = BootImage::Ending;
+constexpr Seconds kBoot(90);
+
+enum class Device { kOurs, kRemote };
+enum class FrontEnd { kVfioUser, kProxy };
+enum class Qemu { kNew, kSystem };
+enum class Accel { kTcg, kKvm };
+
+struct Way {
+  Device device;
+  FrontEnd front_end;
+  Qemu qemu;
+  Accel accel;
+};
+
+std::string NameOf(const Way& way) {
+  return std::string(way.device == Device::kOurs ? "Ours" : "Remote") +
+         (way.front_end == FrontEnd::kVfioUser ? "VfioUser" : "Proxy") +
+         (way.qemu == Qemu::kNew ? "NewQemu" : "SystemQemu") +
+         (way.accel == Accel::kTcg ? "Tcg" : "Kvm");
+}
+
+void PrintTo(const Way& way, std::ostream* out) { *out << NameOf(way); }
+
+class FrontEndTest : public ::testing::TestWithParam<Way> {
+ protected:
+  void SetUp() override {
+    const Way& way = GetParam();
+    if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+    if (way.qemu == Qemu::kSystem && RuntimePath("system_qemu").empty()) {
+      GTEST_SKIP() << "no QEMU of the distribution's is installed";
+    }
+    if (way.qemu == Qemu::kSystem && RuntimePath("qemu_root").empty()) {
+      GTEST_SKIP() << "the distribution's QEMU is the new one";
+    }
+    if (way.accel == Accel::kKvm && access("/dev/kvm", R_OK | W_OK) != 0) {
+      GTEST_SKIP() << "/dev/kvm: not usable on this machine";
+    }
+  }
+
+  // Describes the VM in a file; returns the command that runs it.
+  std::vector<std::string> VmCommand(const BootImage& image) {
+    const Way& way = GetParam();
+    const std::string config = scratch_.path() + "/vm.textproto";
+    std::ofstream out(config);
+    out << "machine { memory: \"64MiB\" } access_deadline_ms: 2000\n"
+        << "devices { id: \"lsi0\" slot: \"00:06.0\"\n";
+    if (way.device == Device::kOurs) {
+      out << "  lsi53c895a { target { disk { format: RAW image: \""
+          << image.path() << "\" } } } }\n";
+    } else {
+      out << "  qemu_remote {\n"
+          << "    args: \"-device\" args: \"lsi53c895a,id=lsi0\"\n"
+          << "    args: \"-drive\"\n"
+          << "    args: \"id=drive0,if=none,format=raw,file={disk}\"\n"
+          << "    args: \"-device\"\n"
+          << "    args: \"scsi-hd,drive=drive0,bus=lsi0.0,scsi-id=0\"\n"
+          << "    image { name: \"disk\" image: \"" << image.path()
+          << "\" } } }\n";
+    }
+    std::vector<std::string> command = {
+        "launcher/vm", "--config=" + config,
+        std::string("--accel=") + (way.accel == Accel::kKvm ? "kvm" : "tcg"),
+        std::string("--frontend=") + (way.front_end == FrontEnd::kVfioUser
+                                          ? "vfio_user"
+                                          : "x_pci_proxy")};
+    if (way.qemu == Qemu::kSystem) {
+      command.push_back("--qemu=" + RuntimePath("system_qemu"));
+    }
+    return command;
+  }
+
+  // True if `vm` has said that this cannot be: then it must have said why.
+  bool IsRefused(Process& vm) {
+    for (const char* reason :
+         {"error BH-Q302", "error BH-Q306", "error BH-Q307"}) {
+      if (vm.output().find(reason) != std::string::npos) return true;
+    }
+    return false;
+  }
+
+  bool has_interrupts() const {
+    return GetParam().front_end == FrontEnd::kVfioUser ||
+           GetParam().accel == Accel::kKvm;
+  }
+
+  ScratchDirectory scratch_;
+};
+
+#define SKIP_IF_REFUSED(vm)                           \
+  if (!(vm).running() || IsRefused(vm)) {             \
+    (vm).Drain(Seconds(0.5));                         \
+    if (IsRefused(vm)) GTEST_SKIP() << (vm).output(); \
+  }
+
+TEST_P(FrontEndTest, BiosReadsAndWritesTheDiskAndTheGuestRebootsOnce) {
+  BootImage image(scratch_.path() + "/boot.img", Ending::kRebootOnce);
+  Process vm(VmCommand(image));
+  const bool started = vm.WaitFor("BOOT count=01", kBoot);
+  SKIP_IF_REFUSED(vm);
+  ASSERT_TRUE(started) << vm.output();
+  EXPECT_TRUE(vm.WaitFor("BOOT count=02", kBoot)) << vm.output();
+  EXPECT_EQ(vm.Wait(kBoot), 0) << vm.output();
+  EXPECT_NE(vm.output().find(image.expected_sum()), std::string::npos);
+  EXPECT_TRUE(image.InverseWasWritten());
+  EXPECT_EQ(image.boots(), 2);
+}
+
+TEST_P(FrontEndTest, GuestTakesAnInterruptForEachThatTheDeviceRaises) {
+  BootImage image(scratch_.path() + "/boot.img", kIntxSector,
+                  Ending::kPowerOff);
+  Process vm(VmCommand(image));
+  const bool started = vm.WaitFor("BOOT intx=", kBoot);
+  SKIP_IF_REFUSED(vm);
+  ASSERT_TRUE(started) << vm.output();
+  EXPECT_TRUE(vm.WaitFor(has_interrupts() ? "04" : "00", Seconds(5)))
+      << vm.output();
+  EXPECT_EQ(vm.Wait(kBoot), 0) << vm.output();
+}
+
+// The device's process is stopped, goes on, and is killed: the VM lives.
+TEST_P(FrontEndTest, DeviceThatStopsAndDiesCostsTheGuestItsDiskOnly) {
+  if (GetParam().qemu == Qemu::kSystem) {
+    GTEST_SKIP() << "the same processes as with the new QEMU";
+  }
+  BootImage image(scratch_.path() + "/boot.img", Ending::kReadForEver);
+  Process vm(VmCommand(image));
+  const bool started = vm.WaitFor("BOOT round", kBoot);
+  SKIP_IF_REFUSED(vm);
+  ASSERT_TRUE(started) << vm.output();
+  const std::vector<pid_t> all = vm.Descendants();
+  const pid_t device =
+      FindByCommand(all, GetParam().device == Device::kOurs ? "lsi53c895a lsi0"
+                                                            : "qemu_remote");
+  ASSERT_GT(device, 0);
+
+  ASSERT_EQ(kill(device, SIGSTOP), 0);
+  vm.Drain(Seconds(0.3));
+  ASSERT_EQ(kill(device, SIGCONT), 0);
+  EXPECT_TRUE(vm.WaitFor("BOOT round", kBoot))
+      << "after a stop shorter than the deadline: " << vm.output();
+
+  ASSERT_EQ(kill(device, SIGKILL), 0);
+  vm.Drain(Seconds(1));
+  EXPECT_TRUE(vm.running());
+  EXPECT_GT(FindByCommand(vm.Descendants(),
+                          "-nodefaults -no-user-config "
+                          "-display none -name"),
+            0)
+      << "QEMU lives";
+  vm.Signal(SIGTERM);
+  vm.Signal(SIGTERM);
+  EXPECT_NE(vm.Wait(kBoot), 0) << "the lost device shows in the exit status";
+  EXPECT_TRUE(AllGone(all, Seconds(10)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , FrontEndTest,
+    ::testing::Values(
+        Way{Device::kOurs, FrontEnd::kProxy, Qemu::kNew, Accel::kKvm},
+        Way{Device::kRemote, FrontEnd::kProxy, Qemu::kNew, Accel::kKvm},
+        Way{Device::kOurs, FrontEnd::kVfioUser, Qemu::kNew, Accel::kKvm},
+        Way{Device::kRemote, FrontEnd::kVfioUser, Qemu::kNew, Accel::kKvm},
+        Way{Device::kRemote, FrontEnd::kVfioUser, Qemu::kNew, Accel::kTcg},
+        Way{Device::kOurs, FrontEnd::kProxy, Qemu::kSystem, Accel::kTcg},
+        Way{Device::kRemote, FrontEnd::kProxy, Qemu::kSystem, Accel::kTcg},
+        Way{Device::kOurs, FrontEnd::kProxy, Qemu::kSystem, Accel::kKvm}),
+    [](const auto& info) { return NameOf(info.param); });
+
+// A QEMU that somebody else runs, of the distribution's, with its own monitor.
+class OwnProxyTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    qemu_program_ = RuntimePath("system_qemu");
+    if (qemu_program_.empty()) GTEST_SKIP() << "no system QEMU; run ./bazelw";
+    // Under KVM where that can be: newer ones crash without.
+    accel_ = access("/dev/kvm", R_OK | W_OK) == 0 ? "kvm" : "tcg";
+    if (accel_ == "tcg" && RuntimePath("system_qemu_version")[0] != '7') {
+      GTEST_SKIP() << "this QEMU has no x-pci-proxy-dev without KVM";
+    }
+    std::filesystem::create_directory(directory_);
+  }
+
+  void Start(const BootImage& image) {
+    std::vector<std::string> flags = {
+        "launcher/vm",
+        "--accel=" + accel_,
+        "--frontend=x_pci_proxy",
+        "--memory=64MiB",
+        "--runtime_dir=" + directory_,
+        "--device=lsi53c895a,id=lsi0",
+        "--disk=lsi0:0,format=raw,file=" + image.path()};
+    std::vector<std::string> print = flags;
+    print.push_back("--print_qemu_args=json");
+    Process printed(print);
+    ASSERT_EQ(printed.Wait(Seconds(20)), 0) << printed.output();
+    const nlohmann::json arguments =
+        nlohmann::json::parse(printed.output(), nullptr, false);
+    ASSERT_TRUE(arguments.is_array()) << printed.output();
+    flags.push_back("--no_qemu");
+    devices_ = std::make_unique<Process>(flags);
+    ASSERT_TRUE(devices_->WaitFor("waiting for QEMU", Seconds(20)))
+        << devices_->output();
+    StartQemu(arguments);
+  }
+
+  void StartQemu(const nlohmann::json& arguments) {
+    arguments_ = arguments;
+    std::vector<std::string> command = {"tools/with_sockets/with_sockets",
+                                        "16=" + directory_ + "/lsi0.sock", "--",
+                                        qemu_program_};
+    for (const auto& argument : arguments) {
+      command.push_back(argument.get<std::string>());
+    }
+    const std::string monitor = scratch_.path() + "/qmp";
+    std::filesystem::remove(monitor);
+    command.insert(command.end(), {"-serial", "stdio", "-qmp",
+                                   "unix:" + monitor + ",server=on,wait=off"});
+    qemu_ = std::make_unique<Process>(command);
+    qmp_ = std::make_unique<Qmp>();
+    ASSERT_TRUE(qmp_->Connect(monitor, 20)) << qemu_->output();
+  }
+
+  std::string qemu_program_;
+  std::string accel_;
+  nlohmann::json arguments_;
+  ScratchDirectory scratch_;
+  const std::string directory_ = scratch_.path() + "/run";
+  std::unique_ptr<Process> devices_;
+  std::unique_ptr<Process> qemu_;
+  std::unique_ptr<Qmp> qmp_;
+};
+
+TEST_F(OwnProxyTest, ResetStoppedServiceAndDeathOfEitherSide) {
+  BootImage image(scratch_.path() + "/boot.img", Ending::kReadForEver);
+  Start(image);
+  if (HasFatalFailure()) return;
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot)) << qemu_->output();
+
+  // The machine is reset in the middle of its reads; memory tables change as
+  // the firmware runs again.
+  ASSERT_TRUE(qmp_->Execute("system_reset").contains("return"));
+  ASSERT_TRUE(qemu_->WaitFor("BOOT count=02", kBoot)) << qemu_->output();
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot)) << qemu_->output();
+
+  // While the service is stopped the monitor answers.
+  const pid_t service =
+      FindByCommand(devices_->Descendants(), "lsi53c895a lsi0");
+  ASSERT_GT(service, 0);
+  ASSERT_EQ(kill(service, SIGSTOP), 0);
+  for (int i = 0; i < 20; ++i) {
+    const double seconds = qmp_->AnswerSeconds();
+    EXPECT_GE(seconds, 0);
+    EXPECT_LT(seconds, 1.0);
+  }
+  ASSERT_EQ(kill(service, SIGCONT), 0);
+  ASSERT_TRUE(qmp_->Execute("system_reset").contains("return"));
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot)) << qemu_->output();
+
+  // QEMU dies; another one is served.
+  qemu_->Signal(SIGKILL);
+  qemu_->Wait(Seconds(10));
+  ASSERT_TRUE(devices_->running()) << devices_->output();
+  StartQemu(arguments_);
+  if (HasFatalFailure()) return;
+  ASSERT_TRUE(qemu_->WaitFor("BOOT count=04", kBoot)) << qemu_->output();
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot)) << qemu_->output();
+
+  // The service dies; QEMU and its monitor live, and a reset does not hurt.
+  ASSERT_EQ(kill(service, SIGKILL), 0);
+  EXPECT_TRUE(qemu_->WaitFor("BOOT fail=", kBoot)) << qemu_->output();
+  EXPECT_TRUE(qmp_->Execute("system_reset").contains("return"));
+  qemu_->Drain(Seconds(1));
+  EXPECT_TRUE(qmp_->Execute("query-status").contains("return"));
+  qmp_->Execute("quit");
+  EXPECT_EQ(qemu_->Wait(Seconds(10)), 0);
+}
+
+TEST_F(OwnProxyTest, GuestTakesInterruptsUnderKvm) {
+  if (accel_ != "kvm") GTEST_SKIP() << "no KVM: x-pci-proxy-dev has no INTx";
+  BootImage image(scratch_.path() + "/boot.img", kIntxSector,
+                  Ending::kPowerOff);
+  Start(image);
+  if (HasFatalFailure()) return;
+  EXPECT_TRUE(qemu_->WaitFor("BOOT intx=04", kBoot)) << qemu_->output();
+  EXPECT_EQ(qemu_->Wait(Seconds(10)), 0);
+}
+
+// Linux behind x-pci-proxy-dev needs its interrupts, and so KVM that runs
+// 64-bit code: `vm` itself probes for that when nobody names an accelerator.
+TEST_F(OwnProxyTest, LinuxFindsItsDiskUnderFullKvm) {
+  Process probe({"launcher/vm", "--frontend=x_pci_proxy", "--check"});
+  if (probe.WaitFor("error BH-Q306", Seconds(20))) {
+    GTEST_SKIP() << "KVM runs no 64-bit code here: " << probe.output();
+  }
+  EXPECT_EQ(probe.Wait(Seconds(300)), 0) << probe.output();
+}
+
+}  // namespace
+}  // namespace bulkhead::testing

@@ -1,0 +1,218 @@
+# A boot sector that drives the lsi53c895a itself, in 16-bit real mode. It finds
+# the chip and its I/O BAR through the PCI BIOS. Assembled twice:
+#
+# BENCH=0   takes interrupts: starts a one-instruction SCRIPTS program (INT) four
+#           times, and counts how often its handler is called with DIP set.
+#             BOOT intx=HH      00 where interrupts do not arrive
+#           then ends the VM through ACPI.
+#
+# BENCH=1   is timed from outside, by the moments of its lines:
+#             BENCH start
+#             BENCH reads       4096 byte reads of SCRATCHA later
+#             BENCH writes      4096 byte writes of it later
+#             BENCH disk        64 reads of 32 KiB (INT 13h) later
+#           again and again.
+#
+# A BIOS call that fails prints BOOT fail=HH and halts.
+#
+# SPEC  LSI53C895A technical manual: ISTAT 14h, DSTAT 0Ch, DIEN 39h, DSP 2Ch,
+#       SCRATCHA 34h; SCRIPTS INT 98080000h.
+
+.code16
+.globl _start
+
+.set SCRIPT, 0x9000
+.set BUFFER, 0x1000        # segment: 64 KiB at 0x10000
+.set ROUNDS, 4
+
+_start:
+        cli
+        xorw %ax, %ax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        movw $0x7c00, %sp
+        ljmp $0, $1f
+1:      sti
+        cld
+        movb %dl, drive
+
+        movw $0xb102, %ax       # find 1000:0012
+        movw $0x0012, %cx
+        movw $0x1000, %dx
+        xorw %si, %si
+        int $0x1a
+        jc fail
+        movw $0xb10a, %ax       # BAR 0
+        movw $0x10, %di
+        int $0x1a
+        jc fail
+        andb $0xfc, %cl
+        movw %cx, port
+
+.if BENCH
+again:  movw $say_start, %si
+        call print
+        movw port, %dx
+        addw $0x34, %dx
+        movw $4096, %cx
+2:      inb %dx, %al
+        loop 2b
+        movw $say_reads, %si
+        call print
+        movw port, %dx
+        addw $0x34, %dx
+        movw $4096, %cx
+3:      outb %al, %dx
+        loop 3b
+        movw $say_writes, %si
+        call print
+        movw $64, %bp
+4:      movb $0x42, %ah
+        movb drive, %dl
+        movw $packet, %si
+        int $0x13
+        jc fail
+        decw %bp
+        jnz 4b
+        movw $say_disk, %si
+        call print
+        jmp again
+.else
+        movw $0xb108, %ax       # interrupt line
+        movw $0x3c, %di
+        int $0x1a
+        jc fail
+        movb %cl, line
+        # Vector 8 + n, or 70h + n - 8 of the second controller.
+        movzbw %cl, %bx
+        addw $8, %bx
+        cmpb $8, %cl
+        jb 2f
+        addw $0x60, %bx
+2:      shlw $2, %bx
+        cli
+        movw $handler, (%bx)
+        movw $0, 2(%bx)
+        movw $0xfffe, %dx
+        rolw %cl, %dx
+        inb $0x21, %al
+        andb %dl, %al
+        andb $0xfb, %al         # the cascade
+        outb %al, $0x21
+        inb $0xa1, %al
+        andb %dh, %al
+        outb %al, $0xa1
+        sti
+
+        movl $0x98080000, SCRIPT
+        movl $0, SCRIPT + 4
+        movw port, %dx
+        addw $0x39, %dx         # DIEN: SIR
+        movb $0x04, %al
+        outb %al, %dx
+        movw $ROUNDS, %bp
+3:      movb count, %bl
+        movw port, %dx
+        addw $0x2c, %dx         # DSP: go
+        movl $SCRIPT, %eax
+        outl %eax, %dx
+        movw $9, %cx            # half a second of the BIOS clock
+4:      movw 0x46c, %ax
+5:      cmpb %bl, count
+        jne 6f
+        cmpw 0x46c, %ax
+        je 5b
+        loop 4b
+6:      decw %bp
+        jnz 3b
+
+        movw $say_intx, %si
+        call print
+        movb count, %al
+        call print_hex
+        movw $say_end, %si
+        call print
+        movw $0x604, %dx        # PM1a control: SLP_EN, SLP_TYP 0
+        movw $0x2000, %ax
+        outw %ax, %dx
+        jmp halt
+
+handler:
+        pushw %ax
+        pushw %dx
+        movw %cs:port, %dx
+        addw $0x14, %dx         # ISTAT: DIP?
+        inb %dx, %al
+        testb $1, %al
+        jz 7f
+        subw $8, %dx            # DSTAT: reading acknowledges
+        inb %dx, %al
+        incb %cs:count
+7:      movb $0x20, %al
+        cmpb $8, %cs:line
+        jb 8f
+        outb %al, $0xa0
+8:      outb %al, $0x20
+        popw %dx
+        popw %ax
+        iret
+.endif
+
+fail:   movb %ah, %dl
+        movw $say_fail, %si
+        call print
+        movb %dl, %al
+        call print_hex
+        movw $say_end, %si
+        call print
+halt:   hlt
+        jmp halt
+
+print:  lodsb
+        testb %al, %al
+        jz 9f
+        call print_byte
+        jmp print
+9:      ret
+
+print_hex:
+        pushw %ax
+        shrb $4, %al
+        call print_digit
+        popw %ax
+        andb $0x0f, %al
+print_digit:
+        addb $'0', %al
+        cmpb $'9', %al
+        jbe print_byte
+        addb $'a' - '9' - 1, %al
+print_byte:
+        pushw %dx
+        movw $0x3f8, %dx
+        outb %al, %dx
+        popw %dx
+        ret
+
+.if BENCH
+say_start:  .asciz "\r\nBENCH start\r\n"
+say_reads:  .asciz "BENCH reads\r\n"
+say_writes: .asciz "BENCH writes\r\n"
+say_disk:   .asciz "BENCH disk\r\n"
+        .balign 4
+packet: .byte 16, 0
+        .word 64
+        .word 0, BUFFER
+        .quad 0
+.else
+say_intx: .asciz "\r\nBOOT intx="
+line:   .byte 0
+count:  .byte 0
+.endif
+say_fail: .asciz "\r\nBOOT fail="
+say_end:  .asciz "\r\n"
+port:   .word 0
+drive:  .byte 0
+
+.org 510
+        .word 0xaa55

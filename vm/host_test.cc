@@ -1,0 +1,62 @@
+// Which front end the shims get: what this QEMU, its accelerator and the
+// devices can, and the reason where nothing does.
+
+#include "vm/host.h"
+
+#include "base/error.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bulkhead::vm {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kMsix[] = "nvme0 (nvme) needs MSI-X";
+
+Qemu Release(int major, int minor) {
+  Qemu qemu;
+  qemu.release = {major, minor};
+  qemu.version = std::to_string(major) + "." + std::to_string(minor) + ".0";
+  return qemu;
+}
+
+std::string Chosen(Frontend wanted, const char* needs, const Qemu& qemu,
+                   bool use_kvm) {
+  const absl::StatusOr<FrontendChoice> choice =
+      ChooseFrontend(wanted, needs, qemu, use_kvm);
+  if (!choice.ok()) return FormatError(choice.status());
+  return (choice->frontend == X_PCI_PROXY ? "proxy" : "vfio") + choice->note;
+}
+
+TEST(ChooseFrontendTest, VfioUserWhereTheDeviceOrTheAcceleratorNeedsIt) {
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, kMsix, Release(11, 1), true), "vfio");
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(11, 1), false), "vfio");
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(11, 1), true), "proxy");
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(7, 2), true), "proxy");
+}
+
+TEST(ChooseFrontendTest, TheUserOverrides) {
+  EXPECT_EQ(Chosen(VFIO_USER, "", Release(11, 1), true), "vfio");
+  EXPECT_EQ(Chosen(X_PCI_PROXY, "", Release(11, 1), true), "proxy");
+  EXPECT_THAT(Chosen(X_PCI_PROXY, "", Release(7, 2), false),
+              HasSubstr("guests must poll"));
+}
+
+TEST(ChooseFrontendTest, WhereNothingWorksItSaysWhyAndWhatToDo) {
+  EXPECT_THAT(
+      Chosen(FRONTEND_AUTO, "", Release(7, 2), false),
+      testing::AllOf(HasSubstr("has no vfio-user-pci"),
+                     HasSubstr("no interrupts"), HasSubstr("--accel=kvm")));
+  EXPECT_THAT(Chosen(FRONTEND_AUTO, kMsix, Release(7, 2), true),
+              testing::AllOf(HasSubstr("MSI-X"), HasSubstr("--qemu=PATH")));
+  EXPECT_THAT(Chosen(VFIO_USER, "", Release(7, 2), true),
+              HasSubstr("--frontend=x_pci_proxy"));
+  EXPECT_THAT(Chosen(X_PCI_PROXY, kMsix, Release(11, 1), true),
+              HasSubstr("--frontend=vfio_user"));
+  EXPECT_THAT(Chosen(X_PCI_PROXY, "", Release(11, 1), false),
+              HasSubstr("crashes at start"));
+}
+
+}  // namespace
+}  // namespace bulkhead::vm
