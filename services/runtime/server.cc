@@ -137,8 +137,8 @@ void Server::ShimClosed() {
 }
 
 absl::Status Server::Idle(const Turn& turn) {
-  const Nanoseconds deadline = turn.deadline;
-  const Nanoseconds start = context_.Now();
+  Nanoseconds deadline = turn.deadline;
+  Nanoseconds start = context_.Now();
   // After an interrupt the driver comes soon; after its answer it may not.
   const uint64_t raised = context_.eventfd_interrupts().raised();
   waits_.Note(raised == raised_before_ ? 1 : 2);
@@ -150,7 +150,7 @@ absl::Status Server::Idle(const Turn& turn) {
     bool found = false;
     absl::Status status =
         turn.poll && !quiesced_
-            ? SpinOnDevice(budget, deadline, &found)
+            ? SpinOnDevice(budget, &start, &deadline, &found)
             : Spin(std::min(deadline, start + budget), &found);
     if (!status.ok()) return status;
     if (found) {
@@ -186,24 +186,28 @@ absl::Status Server::Spin(Nanoseconds until, bool* found) {
 
 // As Spin, for a device whose driver may bring work through guest memory. Each
 // find gives it the whole budget again; the descriptors are looked at in
-// between, and the first frame ends the spin.
-absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds deadline,
-                                  bool* found) {
+// between, and the first frame ends the spin. `*idle_since` becomes the time of
+// the last work, `*deadline` what the device asked for last.
+absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
+                                  Nanoseconds* deadline, bool* found) {
   const timespec no_wait = {};
   Nanoseconds now = context_.Now();
   Nanoseconds until = now + budget;
   Nanoseconds look_at = now + kLookInterval;
-  for (int looks = 1; now < std::min(until, deadline); now = context_.Now()) {
+  for (int looks = 1; now < std::min(until, *deadline); now = context_.Now()) {
     ++counters_.turns;
     const Turn turn = device_.Run(now);
     ReportInterruptFailure();
-    deadline = turn.deadline;
+    *deadline = turn.deadline;
     if (turn.worked || turn.busy) {
-      *found = true;
       spin_.Paid(waits_.situation());
+      *idle_since = now;
       until = now + budget;
     }
-    if (!turn.poll) return absl::OkStatus();
+    if (!turn.poll) {
+      *found = turn.busy || turn.worked;
+      return absl::OkStatus();
+    }
     if (now < look_at) continue;
     look_at = now + kLookInterval;
     const bool was_open = shim_open_;
@@ -222,8 +226,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds deadline,
       return absl::OkStatus();
     }
   }
-  // Only the last stretch counts: it was in vain.
-  *found = false;
+  // What was found before does not count: the last stretch was in vain.
   return absl::OkStatus();
 }
 

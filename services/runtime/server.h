@@ -85,8 +85,8 @@ class Server {
   absl::Status DrainControl();
   absl::Status Idle(const Turn& turn);
   absl::Status Spin(Nanoseconds until, bool* found);
-  absl::Status SpinOnDevice(Nanoseconds budget, Nanoseconds deadline,
-                            bool* found);
+  absl::Status SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
+                            Nanoseconds* deadline, bool* found);
   absl::Status Sleep(Nanoseconds deadline);
   absl::Status Poll(const timespec* timeout, bool* ready);
   void ShimClosed();
