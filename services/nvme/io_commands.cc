@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
+#include <type_traits>
 
 namespace bulkhead::nvme {
 namespace {
@@ -51,16 +53,11 @@ IoCommands::IoCommands(Subsystem& subsystem, Queues& queues, Logs& logs,
       queues_(queues),
       logs_(logs),
       dma_(dma),
-      slots_(new Slot[kMaxCommands]),
+      slots_(std::make_unique_for_overwrite<std::byte[]>(kMaxCommands *
+                                                         sizeof(Slot))),
       areas_(new WorkArea[kAreas]) {
-  for (unsigned i = kMaxCommands; i > 0; --i) {
-    Slot& slot = slots_[i - 1];
-    slot.owner = this;
-    slot.request.owner = &slot;
-    slot.request.done = OnDone;
-    slot.next = free_;
-    free_ = &slot;
-  }
+  static_assert(std::is_trivially_destructible_v<Slot>);
+  static_assert(alignof(Slot) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
   for (unsigned i = kAreas; i > 0; --i) {
     areas_[i - 1].next = free_areas_;
     free_areas_ = &areas_[i - 1];
@@ -69,9 +66,22 @@ IoCommands::IoCommands(Subsystem& subsystem, Queues& queues, Logs& logs,
 
 // ---- starting
 
+// The last one freed, which is still in the caches; else a new one.
+IoCommands::Slot* IoCommands::TakeSlot() {
+  if (free_ != nullptr) {
+    Slot* slot = free_;
+    free_ = slot->next;
+    return slot;
+  }
+  Slot* slot = new (SlotAt(made_++)) Slot;
+  slot->owner = this;
+  slot->request.owner = slot;
+  slot->request.done = OnDone;
+  return slot;
+}
+
 void IoCommands::Start(uint16_t sq_id, const Command& command) {
-  Slot* slot = free_;
-  free_ = slot->next;
+  Slot* slot = TakeSlot();
   ++in_flight_;
   ++counters_.commands;
   slot->next = nullptr;
@@ -587,8 +597,8 @@ void IoCommands::Orphan() {
   continue_ = waiting_ = unposted_ = List();
   unposted_count_ = 0;
   released_ = false;
-  for (unsigned i = 0; i < kMaxCommands; ++i) {
-    Slot& slot = slots_[i];
+  for (unsigned i = 0; i < made_; ++i) {
+    Slot& slot = *SlotAt(i);
     if (!slot.in_use) continue;
     slot.orphaned = true;
     // Seconds of pairs are released here as well, and not by their firsts.

@@ -17,6 +17,7 @@
 #define BULKHEAD_SERVICES_NVME_IO_COMMANDS_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -44,7 +45,7 @@ class IoCommands {
   void SetPageBits(unsigned page_bits) { page_bits_ = page_bits; }
 
   // Whether Start may be called.
-  bool HasRoom() const { return free_ != nullptr; }
+  bool HasRoom() const { return free_ != nullptr || made_ < kMaxCommands; }
   // Takes a fetched command over; it may be complete on return.
   void Start(uint16_t sq_id, const Command& command);
 
@@ -158,6 +159,10 @@ class IoCommands {
   static Outcome OutcomeOf(const Slot& slot);
   void Finish(Slot* slot, Outcome outcome);
   void Post(Slot* slot);
+  Slot* SlotAt(unsigned index) {
+    return reinterpret_cast<Slot*>(&slots_[index * sizeof(Slot)]);
+  }
+  Slot* TakeSlot();
   void Release(Slot* slot);
   void ReleaseArea(Slot* slot);
 
@@ -167,7 +172,9 @@ class IoCommands {
   Dma& dma_;
   unsigned page_bits_ = kPageBits;
 
-  std::unique_ptr<Slot[]> slots_;
+  // Memory of kMaxCommands slots; what was never used is never touched.
+  std::unique_ptr<std::byte[]> slots_;
+  unsigned made_ = 0;  // slots there are
   std::unique_ptr<WorkArea[]> areas_;
   Slot* free_ = nullptr;
   WorkArea* free_areas_ = nullptr;
