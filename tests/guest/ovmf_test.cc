@@ -1,7 +1,7 @@
 // UEFI firmware meets the jailed lsi53c895a. OVMF as Debian builds it has no
-// driver for it (edk2's LSI_SCSI_ENABLE is off; none of the drivers in the image
-// is LsiScsiDxe), so what can be shown is that it enumerates the adapter and
-// gets by with it. A boot by OVMF is in tests/guest/nvme.
+// driver for it (edk2's LSI_SCSI_ENABLE is off; none of the drivers in the
+// image is LsiScsiDxe), so what can be shown is that it enumerates the adapter
+// and gets by with it. A boot by OVMF is in tests/guest/nvme.
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
