@@ -44,7 +44,8 @@ void RemoteDevice::SettleIntx() {
   }
   const bool is_due = MonotonicNow() >= intx_due_;
   if (!link_.Applied(intx_pending_store_)) {
-    if (is_due && !intx_asked_) link_.AskApplied();
+    // Each time: an older question may be under way, which asks for less.
+    if (is_due) link_.AskApplied();
     intx_asked_ |= is_due;
     return;
   }
