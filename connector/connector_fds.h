@@ -1,4 +1,8 @@
 // The fds that a connector finds at exec, beyond its log (0 to 2).
+//
+// TRUST    Set by `vm` alone; the connector's policy lists each of them.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_CONNECTOR_CONNECTOR_FDS_H_
 #define BULKHEAD_CONNECTOR_CONNECTOR_FDS_H_

@@ -1,5 +1,8 @@
 // The findings of an audit as people and programs read them.
 //
+// TRUST    Findings may quote a hostile process: they are escaped where they
+//          are made.
+// ERRORS   None.
 // THREADS  Compatible.
 
 #ifndef BULKHEAD_POLICY_AUDIT_FORMAT_H_

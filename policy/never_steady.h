@@ -1,4 +1,8 @@
 // What no service may call after its lock-down, whatever its policy says.
+//
+// TRUST    None: a table.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_POLICY_NEVER_STEADY_H_
 #define BULKHEAD_POLICY_NEVER_STEADY_H_

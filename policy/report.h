@@ -3,6 +3,7 @@
 // this machine, and how it compares with others. One self-contained XHTML
 // document: no script, nothing that is loaded from elsewhere.
 //
+// TRUST    Reviewed files and what was measured here.
 // ERRORS   None; what goes wrong before is the caller's to tell.
 // THREADS  Compatible.
 

@@ -11,6 +11,8 @@
 //
 // TRUST    A service can make the launcher connect to this one server, at the
 //          pace that the launcher sets, and to nothing else.
+// ERRORS   None: constants.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROTO_BACKEND_CONNECTOR_H_
 #define BULKHEAD_PROTO_BACKEND_CONNECTOR_H_

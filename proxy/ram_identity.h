@@ -2,6 +2,8 @@
 // QEMU maps, without holding it.
 //
 // TRUST    The launcher has told it; the fds are QEMU's.
+// ERRORS   None: what cannot be looked at is not RAM.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_RAM_IDENTITY_H_
 #define BULKHEAD_PROXY_RAM_IDENTITY_H_

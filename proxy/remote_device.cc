@@ -132,13 +132,12 @@ bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                        uint64_t file_offset, bool readable, bool writable,
                        int fd) {
   const ServiceLink::Operation operation(&link_, link_.deadlines().access);
-  const MemoryRange range = {
-      .address = address,
-      .size_bytes = size_bytes,
-      .ram_offset = file_offset,
-      .readable = readable,
-      .writable = writable,
-      .is_ram = ram_.Holds(fd, file_offset, size_bytes)};
+  const MemoryRange range = {.address = address,
+                             .size_bytes = size_bytes,
+                             .ram_offset = file_offset,
+                             .readable = readable,
+                             .writable = writable,
+                             .is_ram = ram_.Holds(fd, file_offset, size_bytes)};
   return memory_.Insert(range, [this](const MemoryRange& changed, bool mapped) {
     // Whoever uses the new range does so by a later frame, so the answer need
     // not be awaited; what the range replaces must be out of use first.

@@ -3,6 +3,8 @@
 //
 // TRUST    Set by the launcher alone; policy/x_remote_adapter.textproto lists
 //          each of them.
+// ERRORS   None.
+// THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_X_REMOTE_ADAPTER_FDS_H_
 #define BULKHEAD_PROXY_X_REMOTE_ADAPTER_FDS_H_
