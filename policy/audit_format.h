@@ -1,7 +1,7 @@
 // The findings of an audit as people and programs read them.
 //
-// TRUST    Findings may quote a hostile process: they are escaped where they
-//          are made.
+// TRUST    What is observed may hold any byte: JSON forms replace what is no
+//          text, the table shows it as it is.
 // ERRORS   None.
 // THREADS  Compatible.
 
