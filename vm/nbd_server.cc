@@ -77,8 +77,8 @@ absl::StatusOr<FoundServer> FindUnix(const Description& description,
           absl::StrCat(use.path,
                        ": only root may connect to this socket, and "
                        "no process of a VM is root"),
-          "run the server as another user, or with umask 0, so that its "
-          "socket is writable");
+          "run the server as another user, make its socket writable for "
+          "others after each of its starts, or let it listen on TCP");
     }
     found.owner = status.st_uid;
   }

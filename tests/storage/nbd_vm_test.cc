@@ -30,8 +30,6 @@ class NbdVmTest : public ::testing::Test {
     directory_ = block::nbd::TemporaryDirectory();
     socket_ = directory_ + "/nbd.sock";
     Shell("truncate -s 16M " + directory_ + "/disk");
-    // No process of a VM is root: its socket is for all.
-    umask_ = umask(0);
     server_ = std::make_unique<ServerProcess>(
         std::vector<std::string>{"nbdkit", "-f", "-U", socket_, "file",
                                  directory_ + "/disk"},
@@ -39,8 +37,14 @@ class NbdVmTest : public ::testing::Test {
   }
   void TearDown() override {
     server_.reset();
-    umask(umask_);
     Shell("rm -rf " + directory_);
+  }
+
+  // No process of a VM is root: the way to the socket, and it, are for all.
+  void Start(ServerProcess* server) const {
+    server->Start();
+    ASSERT_EQ(chmod(directory_.c_str(), 0755), 0);
+    ASSERT_EQ(chmod(socket_.c_str(), 0777), 0);
   }
 
   std::vector<std::string> Command(const std::string& uri) const {
@@ -54,18 +58,15 @@ class NbdVmTest : public ::testing::Test {
 
   std::string directory_;
   std::string socket_;
-  mode_t umask_ = 0;
   std::unique_ptr<ServerProcess> server_;
 };
 
 TEST_F(NbdVmTest, ServerThatReturnsIsConnectedToAgain) {
-  server_->Start();
-  // The way to the socket: the connector has an id of its own.
-  ASSERT_EQ(chmod(directory_.c_str(), 0755), 0);
+  Start(server_.get());
   Process vm(Command("nbd+unix:///?socket=" + socket_));
   ASSERT_TRUE(vm.WaitFor("waiting for QEMU", kPatience)) << vm.output();
   server_->Kill();
-  server_->Start();
+  Start(server_.get());
   EXPECT_TRUE(vm.WaitFor("connected to nbd+unix", kPatience)) << vm.output();
   vm.Signal(SIGTERM);
   EXPECT_EQ(vm.Wait(kPatience), 0) << vm.output();
@@ -81,8 +82,7 @@ TEST_F(NbdVmTest, ReadOnlyExportForAWritableDiskIsToldInWords) {
   ServerProcess other(
       {"nbdkit", "-f", "-U", socket_, "-r", "file", directory_ + "/disk"},
       socket_);
-  other.Start();
-  ASSERT_EQ(chmod(directory_.c_str(), 0755), 0);
+  Start(&other);
   Process vm(Command("nbd+unix:///?socket=" + socket_));
   EXPECT_EQ(vm.Wait(kPatience), 64);
   EXPECT_NE(vm.output().find("read-only"), std::string::npos) << vm.output();
