@@ -26,6 +26,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -80,12 +81,18 @@ pid_t ProcessOf(pid_t thread) {
   return process;
 }
 
-// The first argument is the policy's name, but for QEMU's.
+// The plan's policy of a process, by its command line.
+std::map<std::string, std::string>& Planned() {
+  static auto& planned = *new std::map<std::string, std::string>;
+  return planned;
+}
+
 std::string PolicyOf(pid_t process) {
   std::ifstream in(absl::StrCat("/proc/", process, "/cmdline"));
-  std::string name;
-  std::getline(in, name, '\0');
-  return absl::StrContains(name, "qemu-system") ? "qemu" : name;
+  std::stringstream line;
+  line << in.rdbuf();
+  const auto policy = Planned().find(line.str());
+  return policy == Planned().end() ? "" : policy->second;
 }
 
 // Lets a lock-down believe that it has installed its filter.
@@ -153,6 +160,13 @@ int Main(int argc, char** argv) {
       (void)fputs("learn: started by `vm --policy_mode=learn`\n", stderr);
       return kExitUsage;
     }
+  }
+  for (const JailedProcess& process : plan.processes()) {
+    std::string line;
+    for (const std::string& argument : process.arguments()) {
+      line.append(argument).push_back('\0');
+    }
+    Planned()[line] = process.policy();
   }
   sandbox::ObserveSeccompStops(Look);
   const int code = launcher::Supervisor(plan, OpenPolicy).Run();

@@ -84,6 +84,32 @@ absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
   return filters;
 }
 
+// What a launcher says of all its processes.
+absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
+  for (const Socket& socket : Sockets()) {
+    if (socket.launcher != launcher) continue;
+    absl::StatusOr<int> fd = Connect(socket);
+    if (!fd.ok()) return fd.status();
+    absl::Cleanup close_fd = [&fd] { close(*fd); };
+    std::vector<FilterReading> readings;
+    std::string packet(1 << 17, '\0');
+    ssize_t size;
+    while ((size = recv(*fd, packet.data(), packet.size(), 0)) > 0) {
+      FilterReading reading;
+      if (reading.ParseFromArray(packet.data(), static_cast<int>(size))) {
+        readings.push_back(reading);
+      }
+    }
+    if (size == 0) return readings;
+    return absl::UnavailableError(
+        absl::StrCat("its launcher does not answer: ", strerror(errno)));
+  }
+  return absl::UnavailableError(
+      absl::StrCat("process ", launcher,
+                   " traces it, who alone can read them, and offers no socket "
+                   "for it (not a launcher of this version)"));
+}
+
 }  // namespace
 
 std::vector<pid_t> LaunchersOf(const std::string& vm) {
@@ -94,32 +120,25 @@ std::vector<pid_t> LaunchersOf(const std::string& vm) {
   return launchers;
 }
 
+std::map<pid_t, std::string> PoliciesOf(pid_t launcher) {
+  std::map<pid_t, std::string> policies;
+  const absl::StatusOr<std::vector<FilterReading>> readings = Ask(launcher);
+  if (!readings.ok()) return policies;
+  for (const FilterReading& reading : *readings) {
+    policies[reading.pid()] = reading.policy();
+  }
+  return policies;
+}
+
 absl::StatusOr<std::vector<std::vector<sock_filter>>> AskLauncher(
     pid_t launcher, pid_t pid) {
-  for (const Socket& socket : Sockets()) {
-    if (socket.launcher != launcher) continue;
-    absl::StatusOr<int> fd = Connect(socket);
-    if (!fd.ok()) return fd.status();
-    absl::Cleanup close_fd = [&fd] { close(*fd); };
-    std::string packet(1 << 17, '\0');
-    ssize_t size;
-    while ((size = recv(*fd, packet.data(), packet.size(), 0)) > 0) {
-      FilterReading reading;
-      if (reading.ParseFromArray(packet.data(), static_cast<int>(size)) &&
-          reading.pid() == pid) {
-        return Filters(reading);
-      }
-    }
-    return absl::UnavailableError(
-        size < 0
-            ? absl::StrCat("its launcher does not answer: ", strerror(errno))
-            : "its launcher refuses to answer this user, or does not "
-              "know the process");
+  const absl::StatusOr<std::vector<FilterReading>> readings = Ask(launcher);
+  if (!readings.ok()) return readings.status();
+  for (const FilterReading& reading : *readings) {
+    if (reading.pid() == pid) return Filters(reading);
   }
   return absl::UnavailableError(
-      absl::StrCat("process ", launcher,
-                   " traces it, who alone can read them, and offers no socket "
-                   "for it (not a launcher of this version)"));
+      "its launcher refuses to answer this user, or does not know the process");
 }
 
 }  // namespace bulkhead::policy

@@ -15,6 +15,7 @@
 #include <linux/filter.h>
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,10 @@ namespace bulkhead::policy {
 // The filters of `pid`, the oldest first, as its tracer `launcher` has them.
 absl::StatusOr<std::vector<std::vector<sock_filter>>> AskLauncher(
     pid_t launcher, pid_t pid);
+
+// The policy under which a launcher runs each of its processes, by process id;
+// empty when it does not say.
+std::map<pid_t, std::string> PoliciesOf(pid_t launcher);
 
 // The launchers of running VMs of that name that this user can see.
 std::vector<pid_t> LaunchersOf(const std::string& vm);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -37,16 +38,21 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
-// The launcher starts every process under the name of its kind.
+// The launcher says which policy each has; if it does not, a process's own name
+// is that of its kind.
 std::vector<Subject> ChildrenOf(pid_t launcher) {
   std::vector<Subject> subjects;
+  std::map<pid_t, std::string> policies = PoliciesOf(launcher);
   std::istringstream children(ReadFile(
       absl::StrCat("/proc/", launcher, "/task/", launcher, "/children")));
   for (pid_t pid; children >> pid;) {
     const std::string name =
         ReadFile(absl::StrCat("/proc/", pid, "/cmdline")).c_str();
-    const sandbox::CompiledPolicy* policy =
-        FindPolicy(absl::StrContains(name, "qemu-system") ? "qemu" : name);
+    std::string& known = policies[pid];
+    if (known.empty()) {
+      known = absl::StrContains(name, "qemu-system") ? "qemu" : name;
+    }
+    const sandbox::CompiledPolicy* policy = FindPolicy(known);
     if (policy == nullptr) {
       std::cerr << "process " << pid << " (" << name
                 << ") has no policy of its name: not audited\n";
