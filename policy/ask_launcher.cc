@@ -86,10 +86,17 @@ absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
 
 // What a launcher says of all its processes.
 absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
+  absl::Status refused = absl::UnavailableError(
+      absl::StrCat("process ", launcher,
+                   " traces it, who alone can read them, and offers no socket "
+                   "for it (not a launcher of this version)"));
   for (const Socket& socket : Sockets()) {
     if (socket.launcher != launcher) continue;
     absl::StatusOr<int> fd = Connect(socket);
-    if (!fd.ok()) return fd.status();
+    if (!fd.ok()) {
+      refused = fd.status();  // anybody can take a name: look further
+      continue;
+    }
     absl::Cleanup close_fd = [&fd] { close(*fd); };
     std::vector<FilterReading> readings;
     std::string packet(1 << 17, '\0');
@@ -104,10 +111,7 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
     return absl::UnavailableError(
         absl::StrCat("its launcher does not answer: ", strerror(errno)));
   }
-  return absl::UnavailableError(
-      absl::StrCat("process ", launcher,
-                   " traces it, who alone can read them, and offers no socket "
-                   "for it (not a launcher of this version)"));
+  return refused;
 }
 
 }  // namespace
