@@ -347,6 +347,25 @@ class Auditor {
     }
   }
 
+  // The line of the table that speaks of this fd; null: none does.
+  const CompiledFd* RuleFor(int fd, FdRule::Kind kind) const {
+    const CompiledFd* numbered = nullptr;
+    const CompiledFd* received = nullptr;
+    for (const CompiledFd& rule : policy_.fds) {
+      if (rule.received) {
+        if (received == nullptr && SameKind(rule.kind, kind)) received = &rule;
+      } else if (fd >= rule.first && fd < rule.first + rule.max_count) {
+        numbered = &rule;
+      }
+    }
+    if (numbered == nullptr) return received;
+    if (received == nullptr || SameKind(numbered->kind, kind)) return numbered;
+    // In the part of a range that is not filled, a process's own fds lie; one
+    // to wait with can only be its own, wherever it lies.
+    return numbered->max_count > 1 || kind == FdRule::EPOLL ? received
+                                                            : numbered;
+  }
+
   bool FdFits(const std::string& name) {
     const int fd = atoi(name.c_str());
     const std::string path = proc_ + "fd/" + name;
@@ -354,20 +373,7 @@ class Auditor {
     struct stat status = {};
     stat(path.c_str(), &status);
     const FdRule::Kind kind = KindOf(target, status);
-    const CompiledFd* rule = nullptr;
-    for (const CompiledFd& candidate : policy_.fds) {
-      const bool numbered = !candidate.received && fd >= candidate.first &&
-                            fd < candidate.first + candidate.max_count;
-      const bool received =
-          candidate.received && SameKind(candidate.kind, kind);
-      // In the part of a range that is not filled, a process's own fds lie.
-      const bool takes_over = rule != nullptr && received &&
-                              rule->max_count > 1 &&
-                              !SameKind(rule->kind, kind);
-      if (numbered || (rule == nullptr && received) || takes_over) {
-        rule = &candidate;
-      }
-    }
+    const CompiledFd* rule = RuleFor(fd, kind);
     std::string problem;
     if (rule == nullptr) {
       problem = "is in no line of the table";
@@ -387,6 +393,11 @@ class Auditor {
     Add(Finding::kDrift, absl::StrCat("fd ", fd), "in the policy's table",
         absl::StrCat(target, " ", problem));
     return false;
+  }
+
+  static bool Limit(const std::string& word, uint64_t* value) {
+    *value = ~uint64_t{0};
+    return word == "unlimited" || absl::SimpleAtoi(word, value);
   }
 
   void Limits() {
@@ -417,13 +428,12 @@ class Auditor {
             line.substr(row->second.size()), ' ', absl::SkipEmpty());
         uint64_t soft = 0;
         uint64_t hard = 0;
-        const bool limited = words.size() >= 2 &&
-                             absl::SimpleAtoi(words[0], &soft) &&
-                             absl::SimpleAtoi(words[1], &hard);
+        const bool limited = words.size() >= 2 && Limit(words[0], &soft) &&
+                             Limit(words[1], &hard);
         // The launcher adds the guest's RAM to the address space.
         const bool fits =
             std::string(limit.name) == "RLIMIT_AS"
-                ? limited
+                ? limited && soft != ~uint64_t{0}
                 : limited && soft <= limit.value && hard <= limit.value;
         ExpectThat(fits, limit.name, absl::StrCat("at most ", limit.value),
                    words.empty() ? "?" : words[0]);
