@@ -144,9 +144,16 @@ handler:
         movw %cs:port, %dx
         addw $0x14, %dx         # ISTAT: DIP?
         inb %dx, %al
-        testb $1, %al
+        testb $2, %al           # SIP: the firmware's leftovers
+        jz 9f
+        pushw %ax
+        addw $0x2e, %dx         # SIST0, SIST1: reading acknowledges
+        inw %dx, %ax
+        subw $0x2e, %dx
+        popw %ax
+9:      testb $1, %al
         jz 7f
-        subw $8, %dx            # DSTAT: reading acknowledges
+        subw $8, %dx            # DSTAT: the same
         inb %dx, %al
         incb %cs:count
 7:      movb $0x20, %al
