@@ -145,10 +145,13 @@ std::string Comparison(const std::vector<ReportedPolicy>& policies) {
   for (const ReportedPolicy& reported : policies) {
     if (OneFilter(reported.policy)) continue;
     const PolicyLock lock = MakeLock(reported.policy, reported.compiled);
-    rows.push_back({"Bulkhead, " + Escape(reported.policy.name()),
-                    absl::StrCat(lock.steady_calls(), ", and ",
-                                 lock.steady_refused(), " refused"),
-                    "killed", "none", "this page"});
+    rows.push_back(
+        {"Bulkhead, " + Escape(reported.policy.name()),
+         absl::StrCat(lock.steady_calls(), ", and ", lock.steady_refused(),
+                      " refused"),
+         "killed",
+         reported.policy.jail().host_network() ? "socket, connect" : "none",
+         "this page"});
   }
   for (const Peer& peer : kPeers) {
     rows.push_back({Escape(peer.unit), Escape(peer.may_call),
