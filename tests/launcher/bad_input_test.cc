@@ -85,7 +85,7 @@ TEST_F(BadInputTest, BackingFileThatTheDescriptionDoesNotName) {
 
 TEST_F(BadInputTest, DescriptionWithAMistake) {
   const std::string config =
-      File("vm.textproto", "name: \"x\"\ndevices { nvme { } }\n");
+      File("vm.textproto", "name: \"x\"\ndevices { floppy { } }\n");
   const std::string error = ErrorOf({"--config=" + config}, 64);
   EXPECT_THAT(error, HasSubstr("vm.textproto:2:11: error BH-C100"));
   EXPECT_THAT(error, HasSubstr("VmDevice has: id, slot, boot_index, "));
@@ -94,8 +94,8 @@ TEST_F(BadInputTest, DescriptionWithAMistake) {
 
 TEST_F(BadInputTest, FlagWithAMistake) {
   EXPECT_THAT(ErrorOf({"--dryrun"}, 2), HasSubstr("--dry_run?"));
-  EXPECT_THAT(ErrorOf({"--device=nvme,id=n"}, 2),
-              HasSubstr("unknown device nvme"));
+  EXPECT_THAT(ErrorOf({"--device=floppy,id=f"}, 2),
+              HasSubstr("unknown device floppy"));
 }
 
 TEST_F(BadInputTest, QemuThatIsMissingOrNone) {
