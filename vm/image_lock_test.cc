@@ -31,10 +31,10 @@ class ImageLockTest : public testing::Test {
   int Open(int flags) const { return open(path_.c_str(), flags | O_CLOEXEC); }
 
   // Of one qemu-io command.
-  std::string QemuIo(const std::string& options,
-                     const std::string& command) const {
-    const std::string line = "qemu-io " + options + " -f raw -c '" + command +
-                             "' " + path_ + " 2>&1";
+  std::string QemuIo(const std::string& options, const std::string& command,
+                     const std::string& format = "raw") const {
+    const std::string line = "qemu-io " + options + " -f " + format + " -c '" +
+                             command + "' " + path_ + " 2>&1";
     FILE* pipe = popen(line.c_str(), "r");
     std::string output;
     char piece[512];
@@ -69,6 +69,20 @@ TEST_F(ImageLockTest, QemuRefusesAnImageThatWeWrite) {
   EXPECT_NE(QemuIo("", "write 0 512").find("lock"), std::string::npos);
   close(fd);
   EXPECT_NE(QemuIo("", "write 0 512").find("wrote 512/512"), std::string::npos);
+}
+
+// A reader of metadata cannot share them with a writer. (One of a raw image
+// can, and QEMU lets it.)
+TEST_F(ImageLockTest, QemuDoesNotReadAQcow2ImageThatWeWrite) {
+  ASSERT_EQ(system(("qemu-img create -q -f qcow2 " + path_ + " 1M").c_str()),
+            0);
+  const int fd = Open(O_RDWR);
+  ASSERT_EQ(LockImage(fd, /*write=*/true), 0);
+  EXPECT_NE(QemuIo("-r", "read 0 512", "qcow2").find("lock"),
+            std::string::npos);
+  close(fd);
+  EXPECT_NE(QemuIo("-r", "read 0 512", "qcow2").find("read 512/512"),
+            std::string::npos);
 }
 
 TEST_F(ImageLockTest, QemuMayReadWhatWeReadAndNotWriteIt) {
