@@ -173,8 +173,10 @@ absl::StatusOr<FrontendChoice> ChooseFrontend(
   const bool has_vfio_user = qemu.release >= kVfioUserSince;
   constexpr char kNewer[] = "--qemu=PATH to QEMU >= 10.1";
   if (wanted == FRONTEND_AUTO) {
-    // Without KVM x-pci-proxy-dev has no interrupts.
-    const bool proxy_does = needs_vfio_user.empty() && use_kvm;
+    // Without KVM x-pci-proxy-dev has no interrupts. Where both can work,
+    // vfio-user-pci is the one that every test of ours runs on.
+    const bool proxy_does =
+        needs_vfio_user.empty() && use_kvm && !has_vfio_user;
     wanted = proxy_does ? X_PCI_PROXY : VFIO_USER;
     if (!proxy_does && !has_vfio_user) {
       return QemuError(
