@@ -13,7 +13,9 @@ def service_binary(name, linkopts = [], deps = [], **kwargs):
         linkstatic = True,
         linkopts = linkopts + select({
             "//build:sanitized": [],
-            "//conditions:default": ["-static-pie"],
+            # //sandbox:last_words defines abort(); newer C libraries pull
+            # their own in with what they keep beside it. Ours comes first.
+            "//conditions:default": ["-static-pie", "-Wl,-z,muldefs"],
         }),
         **kwargs
     )
