@@ -1,4 +1,5 @@
 #include <elf.h>
+
 #include <cstdio>
 #include <cstring>
 #include <fstream>
