@@ -59,7 +59,10 @@ int Main() {
   FrontEnd& front_end = MakeFrontEnd(settings->protocol, device);
   Shim shim(*settings, control, device, front_end);
 
-  if (!sandbox::ReserveHeap(kHeapBytes)) return Fail("no room for the heap");
+  if (!sandbox::ReserveHeap(kHeapBytes)) {
+    // What was made lives as long as the process.
+    return Fail("no room for the heap");  // NOLINT(clang-analyzer-*)
+  }
   const absl::Status locked = sandbox::LockDown(policy::Shim());
   if (!locked.ok()) return Fail(locked.message());
   control.outgoing().mutable_ready();
