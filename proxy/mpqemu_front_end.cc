@@ -92,7 +92,7 @@ bool MpqemuFrontEnd::Handle(Message& message) {
 // What stays is left alone: a device may be using it at this moment.
 bool MpqemuFrontEnd::HandleSyncSysmem(const Message& message) {
   mpqemu::SyncSysmem table;
-  message.Copy(&table);
+  if (!message.Copy(&table)) return false;
   const size_t count = message.fds.size();
   std::array<Range, mpqemu::kMaxRanges> sorted;
   for (size_t i = 0; i < count; ++i) {
@@ -135,7 +135,7 @@ bool MpqemuFrontEnd::HandleSetIrqfd(Message& message) {
 
 bool MpqemuFrontEnd::HandleConfig(const Message& message, bool is_write) {
   mpqemu::ConfigAccess access;
-  message.Copy(&access);
+  if (!message.Copy(&access)) return false;
   const auto size_bytes = static_cast<uint32_t>(access.size_bytes);
   uint8_t bytes[sizeof access.value] = {};
   if (!IsAccessSize(size_bytes, sizeof bytes)) {
@@ -159,7 +159,7 @@ bool MpqemuFrontEnd::HandleConfig(const Message& message, bool is_write) {
 
 bool MpqemuFrontEnd::HandleBar(const Message& message, bool is_write) {
   mpqemu::BarAccess access;
-  message.Copy(&access);
+  if (!message.Copy(&access)) return false;
   uint8_t bytes[sizeof access.value] = {};
   uint32_t bar;
   uint64_t offset;
