@@ -128,7 +128,9 @@ PlannedProcess PlanShim(const Plan& plan, int device,
                          .name = plan.devices[device].id + ".shim",
                          .device = device,
                          .policy = inputs.policy("shim"),
-                         .program = "proxy/shim",
+                         .program = inputs.frontend == X_PCI_PROXY
+                                        ? "proxy/mpqemu_shim"
+                                        : "proxy/shim",
                          .arguments = {"shim", plan.devices[device].id},
                          .fds = LogFds(NextIndex(plan)),
                          .outside_id = inputs.first_id + 3 + 2 * device};

@@ -1,18 +1,15 @@
-// The shim: one process per device between QEMU and a jailed service.
+#include "proxy/shim_main.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "policy/shim.h"
 #include "proto/channel.h"
-#include "proxy/mpqemu_front_end.h"
 #include "proxy/remote_device.h"
 #include "proxy/shim.h"
 #include "proxy/shim_fds.h"
-#include "proxy/vfio_user_front_end.h"
 #include "sandbox/heap.h"
 #include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
@@ -31,20 +28,9 @@ int Fail(absl::string_view what) {
   return EXIT_FAILURE;
 }
 
-// Large, and made once: it lives as long as the process.
-FrontEnd& MakeFrontEnd(QemuProtocol protocol, DevicePort& device) {
-  int listening = 1;
-  socklen_t size = sizeof listening;
-  getsockopt(kShimQemuFd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
-  const QemuSocket kind =
-      listening != 0 ? QemuSocket::kListening : QemuSocket::kConnected;
-  if (protocol == MPQEMU_PROTOCOL) {
-    return *new MpqemuFrontEnd(kShimQemuFd, kind, device);
-  }
-  return *new VfioUserFrontEnd(kShimQemuFd, device);
-}
+}  // namespace
 
-int Main() {
+int ShimMain(MakeFrontEnd make_front_end) {
   sandbox::SetLastWordsWriter(sandbox::WriteLastWordsByWrite);
   sandbox::ConfigureHeap();
   Channel control(kShimControlFd);
@@ -56,7 +42,7 @@ int Main() {
     return Fail("descriptor 5 is no socket");
   }
   RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
-  FrontEnd& front_end = MakeFrontEnd(settings->protocol, device);
+  FrontEnd& front_end = make_front_end(kShimQemuFd, device);
   Shim shim(*settings, control, device, front_end);
 
   if (!sandbox::ReserveHeap(kHeapBytes)) {
@@ -74,7 +60,4 @@ int Main() {
   return EXIT_SUCCESS;
 }
 
-}  // namespace
 }  // namespace bulkhead::proxy
-
-int main() { return bulkhead::proxy::Main(); }
