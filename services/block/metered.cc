@@ -32,6 +32,7 @@ absl::StatusOr<std::unique_ptr<Metered>> Metered::Create(
     auto alarm_pool = WorkerPool::Create(1, at_end);
     if (!alarm_pool.ok()) return alarm_pool.status();
     metered->alarm_pool_ = *std::move(alarm_pool);
+    metered->alarm_pool_->Post(metered->alarm_.get());
   }
   return metered;
 }
@@ -43,8 +44,8 @@ Metered::Metered(std::unique_ptr<Backend> inner, const Limits& limits)
       bytes_(limits.bytes_per_second, limits.burst_bytes),
       alarm_(std::make_unique<Alarm>()) {
   alarm_->wakes = inner_.get();
-  alarm_->run = Sleep;
-  alarm_->done = [](Work* work) { static_cast<Alarm*>(work)->running = false; };
+  alarm_->run = RingAlarms;
+  alarm_->done = [](Work*) {};
   for (Slot& slot : slots_) {
     slot.owner = this;
     slot.next = free_;
@@ -57,7 +58,7 @@ Metered::~Metered() {
   {
     std::lock_guard<std::mutex> lock(alarm_->mutex);
     alarm_->cancelled = true;
-    alarm_->changed.notify_all();
+    alarm_->changed.notify_one();
   }
   // Waits for the sleeper, which wakes the inner backend: first.
   alarm_pool_.reset();
@@ -148,35 +149,37 @@ void Metered::DropHeld() {
 
 size_t Metered::Poll() {
   const size_t before = in_flight_;
-  if (alarm_pool_ != nullptr) alarm_pool_->Poll();
-  PassHeld();
+  // In this order: polling takes back the wake-up of an alarm that rang before
+  // it, and must not take that of one which PassHeld sets.
   inner_->Poll();
+  PassHeld();
   return before > in_flight_ ? before - in_flight_ : 0;
 }
 
 void Metered::SetAlarm(uint64_t at_ns) {
-  if (alarm_->running) alarm_pool_->Poll();
-  {
-    std::lock_guard<std::mutex> lock(alarm_->mutex);
-    alarm_->at_ns = at_ns;
-    if (alarm_->running) {
-      alarm_->changed.notify_all();
-      return;
-    }
-  }
-  alarm_->running = true;
-  alarm_pool_->Post(alarm_.get());
+  std::lock_guard<std::mutex> lock(alarm_->mutex);
+  alarm_->at_ns = at_ns;
+  alarm_->changed.notify_one();
 }
 
-void Metered::Sleep(Work* work) {
+void Metered::RingAlarms(Work* work) {
   auto* alarm = static_cast<Alarm*>(work);
   std::unique_lock<std::mutex> lock(alarm->mutex);
   while (!alarm->cancelled) {
+    if (alarm->at_ns == Alarm::kNotSet) {
+      alarm->changed.wait(lock);
+      continue;
+    }
     const uint64_t now = NowNs();
-    if (now >= alarm->at_ns) break;
-    alarm->changed.wait_for(lock, std::chrono::nanoseconds(alarm->at_ns - now));
+    if (now < alarm->at_ns) {
+      alarm->changed.wait_for(lock,
+                              std::chrono::nanoseconds(alarm->at_ns - now));
+      continue;
+    }
+    // Before the lock is given up: the loop, once woken, sets the next one.
+    alarm->at_ns = Alarm::kNotSet;
+    alarm->wakes->Wake();
   }
-  alarm->wakes->Wake();
 }
 
 void Metered::OnDone(Request* inner) {

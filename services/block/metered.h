@@ -67,12 +67,15 @@ class Metered final : public Backend {
     uint64_t failures = 0;
     std::array<uint64_t, kBuckets> latencies = {};
   };
-  // Sleeps on a thread of its own until it is time.
+  // What the sleeping thread and the loop share. The thread lives as long as
+  // the backend, so an alarm that is set while the last one rings is not
+  // missed.
   struct Alarm : Work {
+    static constexpr uint64_t kNotSet = 0;
+
     std::mutex mutex;
     std::condition_variable changed;
-    uint64_t at_ns = 0;
-    bool running = false;
+    uint64_t at_ns = kNotSet;
     bool cancelled = false;
     Backend* wakes = nullptr;
   };
@@ -85,7 +88,7 @@ class Metered final : public Backend {
   void Pass(Slot* slot, uint64_t now_ns);
   void PassHeld();
   void SetAlarm(uint64_t at_ns);
-  static void Sleep(Work* work);
+  static void RingAlarms(Work* work);
   static void OnDone(Request* inner);
 
   std::unique_ptr<Backend> inner_;

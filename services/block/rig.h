@@ -51,9 +51,16 @@ class Rig {
   // Sleeps until the backend has something to do.
   void PollOnce() {
     pollfd event = {backend_->event_fd(), POLLIN, 0};
-    if (event.fd >= 0 && backend_->in_flight() > 0) poll(&event, 1, 1000);
+    if (event.fd >= 0 && backend_->in_flight() > 0 &&
+        poll(&event, 1, kWakeUpLimitMs) == 0) {
+      ++missed_wake_ups_;
+    }
     backend_->Poll();
   }
+
+  // How often nothing woke us although a request was under way. Where that is
+  // not 0, a service's loop would have slept for ever.
+  int missed_wake_ups() const { return missed_wake_ups_; }
 
   IoStatus Finish(RigRequest* request) {
     while (!request->ended) PollOnce();
@@ -97,7 +104,10 @@ class Rig {
   void Close() { backend_.reset(); }
 
  private:
+  static constexpr int kWakeUpLimitMs = 5'000;
+
   std::unique_ptr<Backend> backend_;
+  int missed_wake_ups_ = 0;
 };
 
 }  // namespace bulkhead::block
