@@ -126,6 +126,21 @@ uint64_t CpuNanoseconds(pid_t pid) {
   return total;
 }
 
+uint64_t SystemCalls(pid_t pid,
+                     const std::map<std::string, uint64_t>& statistics) {
+  uint64_t calls = 0;
+  std::ifstream io("/proc/" + std::to_string(pid) + "/io");
+  std::string key;
+  for (uint64_t value; io >> key >> value;) {
+    if (key == "syscr:" || key == "syscw:") calls += value;
+  }
+  for (const char* counter : {"polls", "receives", "block_ring_enters"}) {
+    const auto found = statistics.find(counter);
+    if (found != statistics.end()) calls += found->second;
+  }
+  return calls;
+}
+
 std::vector<Load> StandardLoads(double seconds) {
   std::vector<Load> loads;
   for (const bool write : {false, true}) {

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,12 @@ LoadResult RunLoad(LoadTarget& target, const Load& load, double spin_us);
 
 // Nanoseconds of CPU that a process has used, all its threads.
 uint64_t CpuNanoseconds(pid_t pid);
+
+// System calls of a service so far: what the kernel counts as reads and writes
+// (images, eventfds), and what the service counts itself (frames, waits, its
+// ring). Wake-ups of workers (futex) are not among them.
+uint64_t SystemCalls(pid_t pid,
+                     const std::map<std::string, uint64_t>& statistics);
 
 // The questions of the disk benchmarks.
 std::vector<Load> StandardLoads(double seconds);

@@ -4,10 +4,12 @@
 //   bazel run -c opt //bench:disk_scaling -- [--device=virtio_blk|nvme]
 //       [--disks=1,2,4,8,16] [--seconds=3] [--dir=/dev/shm] [--json=FILE]
 //
-// Boots the test guest (TCG, 1 vCPU) with so many raw disks, each its own
-// jailed service behind its own shim, and reads from all of them at once: 4 KiB
-// random at depth 16 each. Memory of a service is what is not guest RAM: its
-// anonymous pages and the pages of its own file.
+// Boots the test guest (TCG, 1 vCPU) with so many raw disks and reads from all
+// of them at once, 4 KiB random at depth 16 each: with our devices, each its
+// own jailed service behind its own shim, and with QEMU's own inside QEMU, in
+// turn. Memory is what is not guest RAM: anonymous pages and pages of programs.
+// That of a service is one's own; "in all" is everything that the VM runs, QEMU
+// too.
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -46,6 +48,7 @@ using testing::Process;
 using testing::Seconds;
 
 constexpr char kOurs[] = "bulkhead";
+constexpr char kPeer[] = "qemu in-process";
 constexpr char kInitrd[] = "tools/guest/initrd.cpio";
 
 double MillisecondsSince(Clock::time_point start) {
@@ -67,57 +70,112 @@ double Field(const std::string& line, const std::string& key) {
   return at == std::string::npos ? 0 : atof(&line[at + key.size() + 1]);
 }
 
-std::vector<std::string> Command(int disks, const std::string& directory) {
-  const std::string device = absl::GetFlag(FLAGS_device);
+double MemoryKib(pid_t pid) {
+  return StatusKib(pid, "RssAnon") + StatusKib(pid, "RssFile");
+}
+
+std::string KernelArguments(int disks) {
+  return absl::StrCat(
+      "console=ttyS0 quiet bulkhead.script=scale bulkhead.disks=", disks,
+      " bulkhead.seconds=", absl::GetFlag(FLAGS_seconds), " bulkhead.prefix=",
+      absl::GetFlag(FLAGS_device) == "nvme" ? "nvme" : "vd");
+}
+
+std::string Image(int disk, const std::string& directory) {
+  std::string image = absl::StrCat(directory, "/", disk, ".raw");
+  if (!std::filesystem::exists(image) &&
+      system(("head -c 16M /dev/urandom > " + image).c_str()) != 0) {
+    exit(1);
+  }
+  return image;
+}
+
+std::vector<std::string> OurCommand(int disks, const std::string& directory) {
   std::vector<std::string> command = {
       "launcher/vm",
       "--accel=tcg",
       "--memory=256MiB",
       "--kernel=" + testing::RuntimePath("guest_kernel"),
       "--initrd=" + std::filesystem::absolute(kInitrd).string(),
-      absl::StrCat("--append=console=ttyS0 quiet bulkhead.script=scale "
-                   "bulkhead.disks=",
-                   disks, " bulkhead.seconds=", absl::GetFlag(FLAGS_seconds),
-                   " bulkhead.prefix=", device == "nvme" ? "nvme" : "vd")};
+      "--append=" + KernelArguments(disks)};
   for (int i = 0; i < disks; ++i) {
-    const std::string image = absl::StrCat(directory, "/", i, ".raw");
-    if (!std::filesystem::exists(image) &&
-        system(("head -c 16M /dev/urandom > " + image).c_str()) != 0) {
-      exit(1);
-    }
-    command.push_back(absl::StrCat("--device=", device, ",id=disk", i));
     command.push_back(
-        absl::StrCat("--disk=disk", i, ",format=raw,file=", image));
+        absl::StrCat("--device=", absl::GetFlag(FLAGS_device), ",id=disk", i));
+    command.push_back(absl::StrCat("--disk=disk", i,
+                                   ",format=raw,file=", Image(i, directory)));
   }
   return command;
 }
 
-bool Measure(int disks, const std::string& directory, Comparison* comparison) {
-  const std::string suffix = absl::StrCat(", disks: ", disks);
-  const Clock::time_point start = Clock::now();
-  Process vm(Command(disks, directory));
-  if (!vm.WaitFor("the machine is built", Seconds(60))) {
-    fprintf(stderr, "%s\n", vm.output().c_str());
-    return false;
+std::vector<std::string> PeerCommand(int disks, const std::string& directory) {
+  const auto copy = std::filesystem::copy_options::overwrite_existing;
+  std::filesystem::copy_file(testing::RuntimePath("guest_kernel"),
+                             directory + "/vmlinuz", copy);
+  std::filesystem::copy_file(kInitrd, directory + "/initrd", copy);
+  std::vector<std::string> arguments = {
+      "-nodefaults", "-no-user-config",
+      "-display",    "none",
+      "-serial",     "stdio",
+      "-machine",    "pc,memory-backend=ram,graphics=off,usb=off,vmport=off",
+      "-accel",      "tcg",
+      "-m",          "256M",
+      "-object",     "memory-backend-memfd,id=ram,share=on,size=256M",
+      "-kernel",     directory + "/vmlinuz",
+      "-initrd",     directory + "/initrd",
+      "-append",     KernelArguments(disks)};
+  const bool nvme = absl::GetFlag(FLAGS_device) == "nvme";
+  for (int i = 0; i < disks; ++i) {
+    arguments.insert(arguments.end(),
+                     {"-drive",
+                      absl::StrCat("if=none,id=d", i,
+                                   ",format=raw,file=", Image(i, directory)),
+                      "-device",
+                      nvme ? absl::StrCat("nvme,serial=disk", i, ",drive=d", i)
+                           : absl::StrCat("virtio-blk-pci,drive=d", i)});
   }
-  comparison->Figure("machine built" + suffix, "ms", false);
-  comparison->Add("machine built" + suffix, kOurs, MillisecondsSince(start));
+  return testing::QemuCommand(arguments, {directory});
+}
+
+bool Measure(int disks, const std::string& directory, const char* who,
+             Comparison* comparison) {
+  const std::string suffix = absl::StrCat(", disks: ", disks);
+  const bool ours = who == kOurs;
+  const Clock::time_point start = Clock::now();
+  Process vm(ours ? OurCommand(disks, directory)
+                  : PeerCommand(disks, directory));
+  if (ours) {
+    if (!vm.WaitFor("the machine is built", Seconds(60))) {
+      fprintf(stderr, "%s\n", vm.output().c_str());
+      return false;
+    }
+    comparison->Figure("machine built" + suffix, "ms", false);
+    comparison->Add("machine built" + suffix, who, MillisecondsSince(start));
+  }
   if (!vm.WaitFor("BULKHEAD-SCALE uptime_ms", Seconds(180))) {
     fprintf(stderr, "%s\n", vm.output().c_str());
     return false;
   }
+  comparison->Figure("guest has its disks" + suffix, "ms", false);
+  comparison->Add("guest has its disks" + suffix, who,
+                  MillisecondsSince(start));
   vm.Drain(Seconds(1));  // all of them have worked by now
   double kib = 0;
+  double kib_in_all = MemoryKib(vm.pid());
   int services = 0;
   for (const pid_t pid : vm.Descendants()) {
+    kib_in_all += MemoryKib(pid);
     const std::string line = testing::CommandLine(pid);
     if (line.rfind(absl::GetFlag(FLAGS_device) + " ", 0) != 0) continue;
-    kib += StatusKib(pid, "RssAnon") + StatusKib(pid, "RssFile");
+    kib += MemoryKib(pid);
     ++services;
   }
-  comparison->Figure("memory of a service" + suffix, "KiB", false);
-  comparison->Add("memory of a service" + suffix, kOurs,
-                  services > 0 ? kib / services : 0);
+  if (ours) {
+    comparison->Figure("memory of a service" + suffix, "KiB", false);
+    comparison->Add("memory of a service" + suffix, who,
+                    services > 0 ? kib / services : 0);
+  }
+  comparison->Figure("memory in all" + suffix, "KiB", false);
+  comparison->Add("memory in all" + suffix, who, kib_in_all);
   const int status = vm.Wait(Seconds(180));
   double iops = 0;
   int lines = 0;
@@ -129,10 +187,12 @@ bool Measure(int disks, const std::string& directory, Comparison* comparison) {
   }
   comparison->Figure("4 KiB randread depth 16 each" + suffix, "IOPS in all",
                      true);
-  comparison->Add("4 KiB randread depth 16 each" + suffix, kOurs, iops);
-  if (status == 0 && lines == disks && services == disks) return true;
-  fprintf(stderr, "%d disks: status %d, %d services, %d results\n%s\n", disks,
-          status, services, lines, vm.output().c_str());
+  comparison->Add("4 KiB randread depth 16 each" + suffix, who, iops);
+  if (status == 0 && lines == disks && services == (ours ? disks : 0)) {
+    return true;
+  }
+  fprintf(stderr, "%s, %d disks: status %d, %d services, %d results\n%s\n", who,
+          disks, status, services, lines, vm.output().c_str());
   return false;
 }
 
@@ -142,7 +202,7 @@ int Run() {
   std::filesystem::create_directory(directory);
   Comparison comparison(
       absl::StrCat(absl::GetFlag(FLAGS_device), " disks in one VM (TCG)"),
-      {kOurs});
+      {kOurs, kPeer});
   bool good = true;
   for (const std::string& text : absl::GetFlag(FLAGS_disks)) {
     int disks = 0;
@@ -150,7 +210,9 @@ int Run() {
       fprintf(stderr, "--disks: 1 to 16\n");
       return 2;
     }
-    good = good && Measure(disks, directory, &comparison);
+    for (const char* who : {kOurs, kPeer}) {
+      good = good && Measure(disks, directory, who, &comparison);
+    }
   }
   std::filesystem::remove_all(directory);
   comparison.Print();

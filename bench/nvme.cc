@@ -92,22 +92,8 @@ class Bulkhead {
   NvmeTarget& target() { return *target_; }
   std::map<std::string, uint64_t> Statistics() { return rig_->Statistics(); }
 
-  // System calls of the service so far: what the kernel counts as reads and
-  // writes, and the loop's own.
   uint64_t SystemCalls() {
-    uint64_t calls = 0;
-    const std::string path = absl::StrCat("/proc/", rig_->pid(), "/io");
-    if (FILE* file = fopen(path.c_str(), "r")) {
-      char line[128];
-      unsigned long value;
-      while (fgets(line, sizeof line, file) != nullptr) {
-        if (sscanf(line, "syscr: %lu", &value) == 1) calls += value;
-        if (sscanf(line, "syscw: %lu", &value) == 1) calls += value;
-      }
-      fclose(file);
-    }
-    auto counters = Statistics();
-    return calls + counters["polls"] + counters["receives"];
+    return bench::SystemCalls(rig_->pid(), Statistics());
   }
 
  private:

@@ -11,7 +11,8 @@
 // alternate. The daemon runs in two ways (aio=io_uring; aio=native with
 // cache.direct and an iothread of its own); the better one of each round
 // counts. "in process" is the same engine, called by the load itself: nothing
-// between.
+// between; "in process, calls" is the same without its mapping of images that
+// lie in memory: one system call for each request, as a library would do it.
 //
 // --idle instead shows what our service costs when nothing happens.
 
@@ -70,6 +71,7 @@ constexpr char kBest[] = "qsd best";
 constexpr char kUring[] = "qsd io_uring";
 constexpr char kNative[] = "qsd native";
 constexpr char kInProcess[] = "in process";
+constexpr char kLibrary[] = "in process, calls";
 
 void Shell(const std::string& command) {
   if (system(command.c_str()) == 0) return;
@@ -130,6 +132,9 @@ class Bulkhead {
 
   VirtioTarget& target() { return *target_; }
   std::map<std::string, uint64_t> Statistics() { return rig_->Statistics(); }
+  uint64_t SystemCalls() {
+    return bench::SystemCalls(rig_->pid(), Statistics());
+  }
 
  private:
   int disk_;
@@ -140,6 +145,19 @@ class Bulkhead {
 };
 
 // ---- the peer
+
+// "11.1.3" of what the daemon says of itself.
+std::string DaemonVersion() {
+  const std::string command = absl::GetFlag(FLAGS_daemon) + " --version";
+  char line[256] = "";
+  if (FILE* pipe = popen(command.c_str(), "r")) {
+    if (fgets(line, sizeof line, pipe) == nullptr) line[0] = 0;
+    pclose(pipe);
+  }
+  char version[32] = "?";
+  sscanf(line, "qemu-storage-daemon version %31s", version);
+  return version;
+}
 
 class Daemon {
  public:
@@ -196,13 +214,14 @@ class Daemon {
 
 class InProcess : public LoadTarget {
  public:
-  InProcess(const std::string& image, bool qcow2)
+  InProcess(const std::string& image, bool qcow2, bool map_memory)
       : disk_(open(image.c_str(), O_RDWR | O_CLOEXEC)),
         memory_(kMaxDepth * kMaxBytes, 'b') {
     BackendConfig config;
     config.mutable_image()->set_fd(disk_);
     config.mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
-    auto backend = block::Open(config, {.workers = 1, .locks_down = false});
+    auto backend = block::Open(
+        config, {.workers = 1, .locks_down = false, .map_memory = map_memory});
     if (!backend.ok()) {
       fprintf(stderr, "%s\n", backend.status().ToString().c_str());
       exit(1);
@@ -273,9 +292,12 @@ class Bench {
         directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-vblk-",
                                 getpid())),
         image_(directory_ + "/disk"),
-        comparison_(absl::StrCat("virtio_blk, ", absl::GetFlag(FLAGS_format),
-                                 " on ", absl::GetFlag(FLAGS_dir)),
-                    {kOurs, kBest, kUring, kNative, kInProcess}) {
+        comparison_(
+            absl::StrCat("virtio_blk, ", absl::GetFlag(FLAGS_format), " on ",
+                         absl::GetFlag(FLAGS_dir),
+                         absl::GetFlag(FLAGS_packed) ? ", packed" : "",
+                         ", beside qemu-storage-daemon ", DaemonVersion()),
+            {kOurs, kBest, kUring, kNative, kInProcess, kLibrary}) {
     std::filesystem::create_directories(directory_);
     Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
     if (qcow2_) {
@@ -322,7 +344,10 @@ class Bench {
   }
 
  private:
-  double Measure(LoadTarget& target, const Load& load, const char* who) {
+  // `around` is called right before and right after.
+  double Measure(
+      LoadTarget& target, const Load& load, const char* who,
+      const std::function<void()>& around = [] {}) {
     RunLoad(target,
             {.name = load.name,
              .write = load.write,
@@ -331,8 +356,10 @@ class Bench {
              .depth = load.depth,
              .seconds = 0.1},
             absl::GetFlag(FLAGS_client_spin_us));
+    around();
     const LoadResult result =
         RunLoad(target, load, absl::GetFlag(FLAGS_client_spin_us));
+    around();
     const bool large = load.bytes > 4096;
     const double value = large ? result.mib_per_second : result.iops;
     comparison_.Add(load.name, who, value);
@@ -360,9 +387,12 @@ class Bench {
     Declare(load);
     {
       Bulkhead ours(image_, qcow2_);
-      const auto before = ours.Statistics();
-      Measure(ours.target(), load, kOurs);
-      CountCalls(load, before, ours.Statistics());
+      uint64_t calls = 0;
+      Measure(ours.target(), load, kOurs,
+              [&] { calls = ours.SystemCalls() - calls; });
+      comparison_.Add(
+          load.name + " system calls", kOurs,
+          static_cast<double>(calls) / static_cast<double>(last_.requests));
     }
     if (!absl::GetFlag(FLAGS_peers)) return;
     double best = 0;
@@ -379,23 +409,9 @@ class Bench {
     comparison_.Add(load.name, kBest, best);
     comparison_.Add(load.name + " p50", kBest, best_result.p50_us);
     comparison_.Add(load.name + " CPU", kBest, best_result.server_cpu_us);
-    InProcess engine(image_, qcow2_);
-    Measure(engine, load, kInProcess);
-  }
-
-  // By the service's own counters; the image's reads and writes are one each on
-  // a raw image.
-  void CountCalls(const Load& load, std::map<std::string, uint64_t> before,
-                  std::map<std::string, uint64_t> after) {
-    const auto grown = [&](const char* name) {
-      return static_cast<double>(after[name] - before[name]);
-    };
-    const double requests =
-        grown("block_read_requests") + grown("block_write_requests");
-    const double calls =
-        requests + grown("receives") + grown("polls") + grown("interrupts");
-    if (requests > 0) {
-      comparison_.Add(load.name + " system calls", kOurs, calls / requests);
+    for (const bool map_memory : {true, false}) {
+      InProcess engine(image_, qcow2_, map_memory);
+      Measure(engine, load, map_memory ? kInProcess : kLibrary);
     }
   }
 

@@ -1,10 +1,12 @@
 #include "vm/resources.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -64,6 +66,22 @@ absl::StatusOr<Fd> SealedCopyOf(const Description& description,
   return MakeSealedCopy(field, file.get());
 }
 
+// A service maps images that lie in memory, beside guest RAM.
+void AllowMapping(int image, int device, Plan* plan) {
+  struct stat status;
+  struct statfs filesystem;
+  if (fstat(image, &status) != 0 || !S_ISREG(status.st_mode) ||
+      fstatfs(image, &filesystem) != 0 || filesystem.f_type != TMPFS_MAGIC) {
+    return;
+  }
+  for (PlannedProcess& process : plan->processes) {
+    if (process.role == PlannedProcess::Role::kService &&
+        process.device == device) {
+      process.mapped_bytes += static_cast<uint64_t>(status.st_size);
+    }
+  }
+}
+
 }  // namespace
 
 Resources::~Resources() {
@@ -99,6 +117,7 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
           device.config.mutable_backends(device.images[i].backend);
       backend->set_direct_alignment_bytes(std::max(
           backend->direct_alignment_bytes(), image->direct_alignment_bytes));
+      AllowMapping(image->fd.get(), static_cast<int>(d), plan);
       const Resource reader = {Kind::kImageReader, static_cast<int>(d),
                                static_cast<int>(i)};
       if (IsHeld(*plan, reader)) {

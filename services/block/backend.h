@@ -96,6 +96,10 @@ class Backend {
   virtual const Geometry& geometry() const = 0;
 
   virtual void Submit(Request* request) = 0;
+  // What is submitted in between may be started together, by EndBatch at the
+  // latest. Not nested.
+  virtual void BeginBatch() {}
+  virtual void EndBatch() {}
   // Completes what is ready; returns how many. Never blocks.
   virtual size_t Poll() = 0;
   // Readable when Poll has something to do; -1: never (all is done inline).
@@ -112,6 +116,20 @@ class Backend {
   virtual void SetWriteCache(bool enabled) = 0;
 
   virtual void ReportStatistics(Statistics* statistics) const = 0;
+};
+
+// A batch for as long as it lives.
+class Batch {
+ public:
+  explicit Batch(Backend* backend) : backend_(backend) {
+    backend_->BeginBatch();
+  }
+  ~Batch() { backend_->EndBatch(); }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+ private:
+  Backend* const backend_;
 };
 
 }  // namespace bulkhead::block

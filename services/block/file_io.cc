@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "services/block/direct_file.h"
+#include "services/block/mapped_file.h"
 #include "services/block/ring.h"
 
 namespace bulkhead::block {
@@ -154,7 +155,11 @@ absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(
       fd, in_memory, S_ISREG(status.st_mode),
       options.ring != nullptr ? options.ring->AddFile(fd) : -1);
   const uint32_t alignment = options.direct_alignment_bytes;
-  if (alignment == 0) return file;
+  if (alignment == 0) {
+    if (!in_memory || !options.map_memory) return file;
+    return MakeMappedFile(std::move(file), fd,
+                          static_cast<uint64_t>(status.st_size));
+  }
   if ((alignment & (alignment - 1)) != 0 || alignment > 65536) {
     return absl::InvalidArgumentError(
         absl::StrCat("an alignment of ", alignment, " bytes is not possible"));

@@ -126,6 +126,11 @@ bool FileQueue::Start(FileWork* work) {
   const bool is_read = work->operation == FileOperation::kRead;
   const bool is_write = work->operation == FileOperation::kWrite;
   const bool is_direct = work->file->is_direct();
+  // The first of a batch had to wait: the others go the same way, together.
+  if (is_read && pool_->ring() != nullptr && pool_->ring()->collects() &&
+      TryRing(work)) {
+    return false;
+  }
   if (!is_direct && (is_read || is_write) &&
       work->length_bytes <= kMaxInlineBytes && work->segment_count <= IOV_MAX) {
     const ssize_t moved =

@@ -41,6 +41,8 @@ class Metered final : public Backend {
 
   const Geometry& geometry() const override { return inner_->geometry(); }
   void Submit(Request* request) override;
+  void BeginBatch() override { inner_->BeginBatch(); }
+  void EndBatch() override { inner_->EndBatch(); }
   size_t Poll() override;
   int event_fd() const override { return inner_->event_fd(); }
   void Wake() override { inner_->Wake(); }

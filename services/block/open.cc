@@ -35,7 +35,8 @@ absl::Status About(const ImageFile& image, const absl::Status& status) {
 
 absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
                                                  const ImageFile& image,
-                                                 Ring* ring, bool writable) {
+                                                 PosixFileOptions options,
+                                                 bool writable) {
   const int flags = fcntl(image.fd(), F_GETFL);
   if (flags < 0) {
     return absl::InvalidArgumentError(
@@ -45,13 +46,13 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
     return absl::InvalidArgumentError(
         "the disk is writable, but its file was opened read-only");
   }
-  return MakePosixFile(
-      image.fd(), {.ring = ring,
-                   .direct_alignment_bytes = config.direct_alignment_bytes()});
+  options.direct_alignment_bytes = config.direct_alignment_bytes();
+  return MakePosixFile(image.fd(), options);
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
-    const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
+    const BackendConfig& config, const PosixFileOptions& file_options,
+    std::unique_ptr<WorkerPool> pool) {
   const ImageFile& image = config.image();
   if (image.format() != RAW) {
     return About(image, absl::UnimplementedError(absl::StrCat(
@@ -63,7 +64,7 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
                                                "file, and the VM description "
                                                "names one"));
   }
-  auto file = OpenFile(config, image, pool->ring(), !config.read_only());
+  auto file = OpenFile(config, image, file_options, !config.read_only());
   if (!file.ok()) return About(image, file.status());
   auto backend = RawBackend::Create(
       *std::move(file), std::move(pool),
@@ -84,13 +85,13 @@ bool IsQcow(const ImageFile& image) {
 }
 
 absl::Status AddToChain(const BackendConfig& config, const ImageFile& image,
-                        Ring* ring, bool writable,
+                        const PosixFileOptions& file_options, bool writable,
                         std::vector<qcow2::ChainFile>* chain) {
   if (image.format() != RAW && !IsQcow(image)) {
     return About(image, absl::UnimplementedError(absl::StrCat(
                             "unknown image format ", image.format())));
   }
-  auto file = OpenFile(config, image, ring, writable);
+  auto file = OpenFile(config, image, file_options, writable);
   if (!file.ok()) return About(image, file.status());
   auto key = ReadKey(image);
   if (!key.ok()) return About(image, key.status());
@@ -101,14 +102,15 @@ absl::Status AddToChain(const BackendConfig& config, const ImageFile& image,
 
 // Errors name the image of the chain that they are about.
 absl::StatusOr<std::unique_ptr<Backend>> OpenQcow2(
-    const BackendConfig& config, std::unique_ptr<WorkerPool> pool) {
+    const BackendConfig& config, const PosixFileOptions& file_options,
+    std::unique_ptr<WorkerPool> pool) {
   std::vector<qcow2::ChainFile> chain;
-  absl::Status status = AddToChain(config, config.image(), pool->ring(),
+  absl::Status status = AddToChain(config, config.image(), file_options,
                                    !config.read_only(), &chain);
   for (const ImageFile& parent : config.backing()) {
     if (!status.ok()) break;
     status =
-        AddToChain(config, parent, pool->ring(), /*writable=*/false, &chain);
+        AddToChain(config, parent, file_options, /*writable=*/false, &chain);
   }
   if (!status.ok()) return status;
   qcow2::ChainOptions options;
@@ -147,9 +149,10 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenNbd(const BackendConfig& config,
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
-                                                   unsigned workers,
+                                                   const OpenOptions& options,
                                                    AtEnd at_end) {
-  auto pool = WorkerPool::Create(std::min(workers, kMaxWorkers), at_end);
+  auto pool =
+      WorkerPool::Create(std::min(options.workers, kMaxWorkers), at_end);
   if (!pool.ok()) return pool.status();
   if (config.engine() == IO_URING) {
     auto ring = Ring::Create((*pool)->event_fd());
@@ -157,8 +160,11 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
     (*pool)->set_ring(*std::move(ring));
   }
   Ring* const ring = (*pool)->ring();
-  auto backend = IsQcow(config.image()) ? OpenQcow2(config, *std::move(pool))
-                                        : OpenRaw(config, *std::move(pool));
+  const PosixFileOptions files = {.ring = ring,
+                                  .map_memory = options.map_memory};
+  auto backend = IsQcow(config.image())
+                     ? OpenQcow2(config, files, *std::move(pool))
+                     : OpenRaw(config, files, *std::move(pool));
   if (!backend.ok() || ring == nullptr) return backend;
   if (absl::Status status = ring->Enable(); !status.ok()) {
     return About(config.image(), status);
@@ -172,7 +178,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
                                               const OpenOptions& options) {
   const AtEnd at_end = options.locks_down ? AtEnd::kPark : AtEnd::kJoin;
   auto backend = config.has_nbd() ? OpenNbd(config, at_end)
-                                  : OpenFiles(config, options.workers, at_end);
+                                  : OpenFiles(config, options, at_end);
   if (!backend.ok()) return backend.status();
   const ThrottleConfig& throttle = config.throttle();
   return Metered::Create(*std::move(backend),

@@ -29,6 +29,8 @@ struct OpenOptions {
   // The process will lock itself down: its threads can then not end (that
   // takes munmap and exit) and sleep for ever instead.
   bool locks_down = true;
+  // Images in memory (tmpfs) are read through a mapping, without system calls.
+  bool map_memory = true;
 };
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "proto/frame.pb.h"
 #include "services/block/request_check.h"
 
 namespace bulkhead::block {
@@ -66,7 +67,7 @@ void RawBackend::Submit(Request* request) {
 }
 
 size_t RawBackend::Poll() {
-  const WorkerPool::Batch batch(pool_.get());
+  const Batch batch(this);
   const size_t polled = pool_->Poll();
   return polled + Drain();
 }
@@ -142,6 +143,12 @@ bool RawBackend::Prepare(const Request& request, Slot* slot) const {
       break;
   }
   return request.length_bytes > 0;
+}
+
+void RawBackend::ReportStatistics(Statistics* statistics) const {
+  Statistic* counter = statistics->add_counters();
+  counter->set_name("block_ring_enters");
+  counter->set_value(pool_->ring_enters());
 }
 
 void RawBackend::OnFinished(FileWork* work) {

@@ -33,12 +33,14 @@ class RawBackend final : public Backend {
 
   const Geometry& geometry() const override { return geometry_; }
   void Submit(Request* request) override;
+  void BeginBatch() override { pool_->HoldRing(); }
+  void EndBatch() override { pool_->ReleaseRing(); }
   size_t Poll() override;
   int event_fd() const override { return pool_->event_fd(); }
   void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
-  void ReportStatistics(Statistics*) const override {}
+  void ReportStatistics(Statistics* statistics) const override;
 
  private:
   struct Slot : FileWork {

@@ -101,6 +101,7 @@ void Ring::Release() {
   held_ = false;
   if (!unsubmitted_) return;
   unsubmitted_ = false;
+  ++enters_;
   // What is not taken now (EAGAIN, EBUSY) goes with the next.
   if (io_uring_submit(ring_.get()) < 0 || io_uring_sq_ready(ring_.get()) > 0) {
     unsubmitted_ = true;

@@ -49,12 +49,16 @@ class Ring {
   // Between Hold and Release submissions are collected.
   void Hold() { held_ = true; }
   void Release();
+  // Something is collected.
+  bool collects() const { return held_ && unsubmitted_; }
 
   // One that has ended, with its result; nullptr: none.
   Work* Take();
   // Waits until Take has one. For shutting down.
   void Wait();
   size_t in_flight() const { return in_flight_; }
+  // System calls made to submit.
+  uint64_t enters() const { return enters_; }
 
   // The event may be set and nobody has cleared it.
   bool event_may_be_set() const { return in_flight_ > 0 || stale_event_; }
@@ -66,6 +70,7 @@ class Ring {
   std::unique_ptr<io_uring> ring_;
   std::vector<int> files_;
   size_t in_flight_ = 0;
+  uint64_t enters_ = 0;
   bool held_ = false;
   bool unsubmitted_ = false;
   bool stale_event_ = false;

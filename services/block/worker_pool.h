@@ -53,19 +53,13 @@ class WorkerPool {
   // False: the ring is full.
   bool SubmitToRing(Work* work, RingOperation operation, int file,
                     const iovec* segments, size_t count, uint64_t offset_bytes);
-  // While one lives, what is submitted to the ring is collected.
-  class Batch {
-   public:
-    explicit Batch(WorkerPool* pool) : ring_(pool->ring()) {
-      if (ring_ != nullptr) ring_->Hold();
-    }
-    ~Batch() {
-      if (ring_ != nullptr) ring_->Release();
-    }
-
-   private:
-    Ring* const ring_;
-  };
+  // In between, what is submitted to the ring is collected.
+  void HoldRing() {
+    if (ring_ != nullptr) ring_->Hold();
+  }
+  void ReleaseRing() {
+    if (ring_ != nullptr) ring_->Release();
+  }
 
   // Makes event_fd readable, for an owner that has more to do by itself.
   void Wake();
@@ -78,6 +72,9 @@ class WorkerPool {
 
   int event_fd() const;
   unsigned threads() const { return threads_; }
+  uint64_t ring_enters() const {
+    return ring_ != nullptr ? ring_->enters() : 0;
+  }
 
  private:
   struct Shared;

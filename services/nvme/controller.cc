@@ -343,11 +343,17 @@ bool Controller::Fetch() {
     Command command;
     uint16_t sq_id;
     if (!queues_.Fetch(&command, &sq_id)) break;
+    if (fetched == 0) {
+      for (Namespace& each : subsystem_.namespaces) each.backend->BeginBatch();
+    }
     if (sq_id == 0) {
       admin_.Start(command, UsableVectors(), context().Now());
     } else {
       io_.Start(sq_id, command);
     }
+  }
+  if (fetched > 0) {
+    for (Namespace& each : subsystem_.namespaces) each.backend->EndBatch();
   }
   return fetched > 0;
 }

@@ -29,6 +29,7 @@ bool TakeFront(absl::Span<iovec>* segments, void* to, size_t bytes) {
 }  // namespace
 
 unsigned Device::Serve(unsigned index, virtio::Queue& queue, unsigned budget) {
+  const block::Batch batch(backend_.get());
   unsigned taken = 0;
   while (taken < budget && free_ != nullptr && Alive(index)) {
     Slot* slot = free_;

@@ -373,6 +373,7 @@ void Engine::ReportStatistics(Statistics* statistics) const {
   };
   add("qcow2_corrupt_requests", corrupt_requests_);
   add("qcow2_leaked_clusters", leaked_clusters_);
+  add("block_ring_enters", pool_->ring_enters());
 }
 
 }  // namespace bulkhead::block::qcow2

@@ -67,6 +67,8 @@ class Engine final : public Backend {
 
   const Geometry& geometry() const override { return geometry_; }
   void Submit(Request* request) override;
+  void BeginBatch() override { pool_->HoldRing(); }
+  void EndBatch() override { pool_->ReleaseRing(); }
   size_t Poll() override;
   int event_fd() const override { return pool_->event_fd(); }
   void Wake() override { pool_->Wake(); }

@@ -1,0 +1,248 @@
+#include "services/block/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+namespace bulkhead::block {
+namespace {
+
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kWordPages = 64;
+// Beyond this the mapping's tables (a 500th of it) and the search for holes (a
+// millisecond for 128 MiB of data) cost more than they are worth.
+constexpr uint64_t kMostMappedBytes = uint64_t{64} << 30;
+constexpr uint64_t kMostSearchedBytes = uint64_t{4} << 30;
+constexpr int kMostExtents = 1 << 16;
+
+struct Free {
+  void operator()(void* memory) const { free(memory); }
+};
+
+// A bit for each page, shared between threads.
+class PageSet {
+ public:
+  // Zero pages of the kernel's until they are written to.
+  explicit PageSet(uint64_t pages)
+      : words_(static_cast<uint64_t*>(
+            calloc((pages + kWordPages - 1) / kWordPages, sizeof(uint64_t)))) {
+    if (words_ == nullptr) abort();  // as new would
+  }
+
+  // [first, end), not empty.
+  bool HasAll(uint64_t first, uint64_t end) const {
+    for (uint64_t at = first; at < end;) {
+      const uint64_t mask = Mask(at, end);
+      if ((Load(at) & mask) != mask) return false;
+      at = NextWord(at);
+    }
+    return true;
+  }
+  void Add(uint64_t first, uint64_t end) {
+    for (uint64_t at = first; at < end; at = NextWord(at)) {
+      const uint64_t mask = Mask(at, end);
+      if ((Load(at) & mask) == mask) continue;
+      __atomic_fetch_or(&words_[at / kWordPages], mask, __ATOMIC_RELAXED);
+    }
+  }
+  void Remove(uint64_t first, uint64_t end) {
+    for (uint64_t at = first; at < end; at = NextWord(at)) {
+      __atomic_fetch_and(&words_[at / kWordPages], ~Mask(at, end),
+                         __ATOMIC_RELAXED);
+    }
+  }
+
+ private:
+  static uint64_t NextWord(uint64_t page) {
+    return (page / kWordPages + 1) * kWordPages;
+  }
+  // The bits of the pages from `page` to `end`, in the former's word.
+  static uint64_t Mask(uint64_t page, uint64_t end) {
+    const uint64_t first = page % kWordPages;
+    const uint64_t count = std::min(end - page, kWordPages - first);
+    const uint64_t ones =
+        count == kWordPages ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+    return ones << first;
+  }
+  uint64_t Load(uint64_t page) const {
+    return __atomic_load_n(&words_[page / kWordPages], __ATOMIC_RELAXED);
+  }
+
+  std::unique_ptr<uint64_t[], Free> words_;
+};
+
+constexpr uint64_t PagesOf(uint64_t bytes) {
+  return (bytes + kPageBytes - 1) / kPageBytes;
+}
+
+class MappedFile final : public FileIo {
+ public:
+  MappedFile(std::unique_ptr<FileIo> file, const uint8_t* base, uint64_t bytes)
+      : file_(std::move(file)),
+        base_(base),
+        mapped_bytes_(bytes),
+        present_(PagesOf(bytes)),
+        readable_bytes_(bytes) {}
+  // After the lock-down the mapping lasts until the process ends.
+  ~MappedFile() override { munmap(const_cast<uint8_t*>(base_), mapped_bytes_); }
+
+  void FindData(int fd);
+
+  ssize_t Read(const iovec* segments, size_t count, uint64_t offset_bytes,
+               Wait wait) override {
+    const uint64_t bytes = TotalBytes(segments, count);
+    if (CopyOut(segments, count, offset_bytes, bytes)) {
+      return static_cast<ssize_t>(bytes);
+    }
+    return file_->Read(segments, count, offset_bytes, wait);
+  }
+
+  ssize_t Write(const iovec* segments, size_t count, uint64_t offset_bytes,
+                Wait wait) override {
+    const uint64_t holes_before = holes_made_.load();
+    const ssize_t moved = file_->Write(segments, count, offset_bytes, wait);
+    if (moved > 0) {
+      Written(offset_bytes, static_cast<uint64_t>(moved), holes_before);
+    }
+    return moved;
+  }
+
+  int Sync() override { return file_->Sync(); }
+  int PunchHole(uint64_t offset_bytes, uint64_t length_bytes) override {
+    const MakingHole making(this, offset_bytes, length_bytes);
+    return file_->PunchHole(offset_bytes, length_bytes);
+  }
+  int ZeroRange(uint64_t offset_bytes, uint64_t length_bytes) override {
+    const MakingHole making(this, offset_bytes, length_bytes);
+    return file_->ZeroRange(offset_bytes, length_bytes);
+  }
+  int Truncate(uint64_t size_bytes) override {
+    if (size_bytes >= readable_bytes_.load()) {
+      return file_->Truncate(size_bytes);
+    }
+    const MakingHole making(this, size_bytes, mapped_bytes_ - size_bytes);
+    readable_bytes_.store(size_bytes);  // it may grow again: by system calls
+    return file_->Truncate(size_bytes);
+  }
+  int64_t Size() override { return file_->Size(); }
+  bool never_waits() const override { return file_->never_waits(); }
+  bool is_sparse() const override { return file_->is_sparse(); }
+  bool is_direct() const override { return file_->is_direct(); }
+  int ring_file(const iovec* segments, size_t count,
+                uint64_t offset_bytes) const override {
+    return file_->ring_file(segments, count, offset_bytes);
+  }
+
+ private:
+  // A page about to go is no longer known to be there, and until it has gone
+  // nobody reads through the mapping, or says of a page that he has written
+  // before that it is there.
+  class MakingHole {
+   public:
+    MakingHole(MappedFile* file, uint64_t offset_bytes, uint64_t length_bytes)
+        : lock_(file->mutex_) {
+      ++file->holes_made_;
+      if (offset_bytes >= file->mapped_bytes_) return;
+      const uint64_t end =
+          offset_bytes +
+          std::min(length_bytes, file->mapped_bytes_ - offset_bytes);
+      file->present_.Remove(offset_bytes / kPageBytes, PagesOf(end));
+    }
+
+   private:
+    const std::lock_guard<std::mutex> lock_;
+  };
+
+  bool CopyOut(const iovec* segments, size_t count, uint64_t offset_bytes,
+               uint64_t bytes);
+  void Written(uint64_t offset_bytes, uint64_t bytes, uint64_t holes_before);
+
+  const std::unique_ptr<FileIo> file_;
+  const uint8_t* const base_;
+  const uint64_t mapped_bytes_;
+  PageSet present_;
+  std::atomic<uint64_t> readable_bytes_;  // of the mapping; only ever less
+  // Held while holes are made, and, if that needs no waiting, by who copies.
+  std::mutex mutex_;
+  std::atomic<uint64_t> holes_made_{0};
+};
+
+// What is there at set-up. Where the search is given up, a page is known when
+// it has been written.
+void MappedFile::FindData(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0 ||
+      static_cast<uint64_t>(status.st_blocks) * 512 > kMostSearchedBytes) {
+    return;
+  }
+  off_t at = 0;
+  for (int i = 0; i < kMostExtents; ++i) {
+    const off_t data = lseek(fd, at, SEEK_DATA);
+    if (data < 0 || static_cast<uint64_t>(data) >= mapped_bytes_) return;
+    const off_t hole = lseek(fd, data, SEEK_HOLE);
+    if (hole <= data) return;
+    const uint64_t end = std::min(static_cast<uint64_t>(hole), mapped_bytes_);
+    // Pages that are there as a whole; the last one ends with the file.
+    const uint64_t first = PagesOf(static_cast<uint64_t>(data));
+    const uint64_t last =
+        end == mapped_bytes_ ? PagesOf(end) : end / kPageBytes;
+    if (first < last) present_.Add(first, last);
+    at = hole;
+  }
+}
+
+bool MappedFile::CopyOut(const iovec* segments, size_t count,
+                         uint64_t offset_bytes, uint64_t bytes) {
+  if (bytes == 0) return false;
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  const uint64_t readable = readable_bytes_.load(std::memory_order_relaxed);
+  if (offset_bytes >= readable || bytes > readable - offset_bytes ||
+      !present_.HasAll(offset_bytes / kPageBytes,
+                       PagesOf(offset_bytes + bytes))) {
+    return false;
+  }
+  const uint8_t* from = base_ + offset_bytes;
+  for (size_t i = 0; i < count; ++i) {
+    memcpy(segments[i].iov_base, from, segments[i].iov_len);
+    from += segments[i].iov_len;
+  }
+  return true;
+}
+
+void MappedFile::Written(uint64_t offset_bytes, uint64_t bytes,
+                         uint64_t holes_before) {
+  if (offset_bytes >= mapped_bytes_) return;
+  const uint64_t end =
+      PagesOf(offset_bytes + std::min(bytes, mapped_bytes_ - offset_bytes));
+  const uint64_t first = offset_bytes / kPageBytes;
+  if (present_.HasAll(first, end)) return;
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  if (lock.owns_lock() && holes_made_.load() == holes_before) {
+    present_.Add(first, end);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<FileIo> MakeMappedFile(std::unique_ptr<FileIo> file, int fd,
+                                       uint64_t size_bytes) {
+  const uint64_t bytes = std::min(size_bytes, kMostMappedBytes);
+  if (bytes == 0) return file;
+  void* base = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) return file;
+  auto mapped = std::make_unique<MappedFile>(
+      std::move(file), static_cast<const uint8_t*>(base), bytes);
+  mapped->FindData(fd);
+  return mapped;
+}
+
+}  // namespace bulkhead::block
