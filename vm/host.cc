@@ -1,5 +1,6 @@
 #include "vm/host.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <poll.h>
@@ -173,10 +174,8 @@ absl::StatusOr<FrontendChoice> ChooseFrontend(
   const bool has_vfio_user = qemu.release >= kVfioUserSince;
   constexpr char kNewer[] = "--qemu=PATH to QEMU >= 10.1";
   if (wanted == FRONTEND_AUTO) {
-    // Without KVM x-pci-proxy-dev has no interrupts. Where both can work,
-    // vfio-user-pci is the one that every test of ours runs on.
-    const bool proxy_does =
-        needs_vfio_user.empty() && use_kvm && !has_vfio_user;
+    // Without KVM x-pci-proxy-dev has no interrupts.
+    const bool proxy_does = needs_vfio_user.empty() && use_kvm;
     wanted = proxy_does ? X_PCI_PROXY : VFIO_USER;
     if (!proxy_does && !has_vfio_user) {
       return QemuError(
@@ -266,6 +265,16 @@ absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted) {
   accel.use_kvm = verdict.usable;
   accel.note = verdict.reason;
   return accel;
+}
+
+std::string KvmCpuModel() {
+  unsigned leaf;
+  unsigned vendor;
+  unsigned unused;
+  if (__get_cpuid(0, &leaf, &vendor, &unused, &unused) == 0) return "host";
+  // IA32_ARCH_CAPABILITIES is Intel's. Some KVMs offer it on other CPUs and
+  // then refuse the value, at which QEMU before 10.1 aborts.
+  return vendor == signature_INTEL_ebx ? "host" : "host,arch-capabilities=off";
 }
 
 absl::Status CheckMemory(uint64_t ram_bytes) {

@@ -58,6 +58,9 @@ struct Accel {
 
 absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted);
 
+// QEMU's -cpu under KVM: this host's.
+std::string KvmCpuModel();
+
 // Whether that QEMU takes /dev/kvm as an fd. If not, it has to open it in its
 // jail, which is shown there; an error if its id may not.
 absl::StatusOr<bool> TakesKvmFd(Qemu* qemu);

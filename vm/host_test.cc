@@ -32,7 +32,11 @@ std::string Chosen(Frontend wanted, const char* needs, const Qemu& qemu,
 TEST(ChooseFrontendTest, VfioUserWhereTheDeviceOrTheAcceleratorNeedsIt) {
   EXPECT_EQ(Chosen(FRONTEND_AUTO, kMsix, Release(11, 1), true), "vfio");
   EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(11, 1), false), "vfio");
-  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(11, 1), true), "vfio");
+}
+
+TEST(ChooseFrontendTest, ProxyWhereNothingNeedsMore) {
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(11, 1), true), "proxy");
+  EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(8, 2), true), "proxy");
   EXPECT_EQ(Chosen(FRONTEND_AUTO, "", Release(7, 2), true), "proxy");
 }
 

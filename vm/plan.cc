@@ -209,6 +209,7 @@ PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
                          .scratch = {"/tmp"}};
   QemuWiring wiring{.ram = FdPath(kQemuRamFd),
                     .use_kvm = inputs.use_kvm,
+                    .kvm_cpu = inputs.kvm_cpu,
                     .jailed = true,
                     .console_fd = kQemuConsoleFd,
                     .monitor_fd = kQemuMonitorFd,

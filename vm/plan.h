@@ -120,6 +120,7 @@ struct PlanInputs {
   std::string ovmf;          // inside the root; for firmware: OVMF
   bool qemu_has_monitor_object = false;
   bool use_kvm = false;
+  std::string kvm_cpu = "host";   // -cpu under KVM
   bool qemu_takes_kvm_fd = true;  // else it opens /dev/kvm, a bind
   bool no_qemu = false;
   Frontend frontend = VFIO_USER;  // never AUTO

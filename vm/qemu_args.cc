@@ -80,9 +80,9 @@ std::vector<std::string> QemuArguments(const VmSpec& spec,
   } else if (wiring.kvm_fd > 0) {
     out.insert(out.end(),
                {"-add-fd", absl::StrCat("fd=", wiring.kvm_fd, ",set=1"),
-                "-accel", "kvm,device=/dev/fdset/1", "-cpu", "host"});
+                "-accel", "kvm,device=/dev/fdset/1", "-cpu", wiring.kvm_cpu});
   } else {
-    out.insert(out.end(), {"-accel", "kvm", "-cpu", "host"});
+    out.insert(out.end(), {"-accel", "kvm", "-cpu", wiring.kvm_cpu});
   }
   if (!wiring.firmware.empty()) {
     out.insert(out.end(), {"-bios", wiring.firmware});

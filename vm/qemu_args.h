@@ -26,6 +26,7 @@ struct QemuWiring {
   Frontend frontend = VFIO_USER;
   int first_proxy_fd = 0;  // X_PCI_PROXY: of the first device, in their order
   bool use_kvm = false;
+  std::string kvm_cpu = "host";  // -cpu under KVM
   // Only for the jailed QEMU: the fds of its console and monitor, and of
   // /dev/kvm (0: QEMU opens it itself).
   bool jailed = false;

@@ -229,6 +229,7 @@ class Run {
     }
     inputs->qemu_has_monitor_object = qemu->has_monitor_object;
     inputs->use_kvm = accel->use_kvm;
+    inputs->kvm_cpu = KvmCpuModel();
     inputs->frontend = choice->frontend;
     qemu_text_ = absl::StrCat(
         "QEMU ", qemu->version, " (", accel->use_kvm ? "kvm" : "tcg",
@@ -298,7 +299,8 @@ class Run {
         .firmware = description_.Resolve(boot.firmware_image()),
         .frontend = OwnFrontend(),
         .first_proxy_fd = kFirstOwnProxyFd,
-        .use_kvm = description_.spec().machine().accel() == Machine::KVM};
+        .use_kvm = description_.spec().machine().accel() == Machine::KVM,
+        .kvm_cpu = KvmCpuModel()};
     for (const VmDevice& device : description_.spec().devices()) {
       wiring.sockets.push_back(
           absl::StrCat(directory, "/", device.id(), ".sock"));
