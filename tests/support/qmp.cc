@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -41,6 +42,14 @@ bool Qmp::Connect(const std::string& path, double timeout_seconds) {
   json greeting;
   return ReadMessage(&greeting, timeout_seconds) && greeting.contains("QMP") &&
          Execute("qmp_capabilities").contains("return");
+}
+
+bool Qmp::TakeFrom(pid_t process, int fd) {
+  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, process, 0));
+  if (pidfd < 0) return false;
+  fd_ = static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, fd, 0));
+  close(pidfd);
+  return fd_ >= 0;
 }
 
 bool Qmp::ReadMessage(json* message, double timeout_seconds) {

@@ -7,6 +7,8 @@
 #ifndef BULKHEAD_TESTS_SUPPORT_QMP_H_
 #define BULKHEAD_TESTS_SUPPORT_QMP_H_
 
+#include <sys/types.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -22,6 +24,9 @@ class Qmp {
 
   // Connects to the socket at `path` as soon as it is there.
   bool Connect(const std::string& path, double timeout_seconds);
+  // Takes over the monitor that another process holds as `fd`, for a test that
+  // has stopped that process. False without the right to (CAP_SYS_PTRACE).
+  bool TakeFrom(pid_t process, int fd);
 
   nlohmann::json Execute(const std::string& command,
                          nlohmann::json arguments = nlohmann::json::object(),
