@@ -3,7 +3,7 @@
 # Sourced.
 
 # Raised whenever the tree's content changes.
-readonly guest_recipe=1
+readonly guest_recipe=2
 
 # Modules that guests and tests load; their dependencies come along.
 readonly guest_modules=(
@@ -21,9 +21,10 @@ readonly guest_modules=(
 )
 
 # Programs beyond busybox, looked for in the unpacked packages.
-readonly guest_packages=(e2fsprogs sg3-utils nvme-cli busybox-static)
+readonly guest_packages=(e2fsprogs xfsprogs sg3-utils nvme-cli fio busybox-static)
 readonly guest_programs=(
-  mke2fs e2fsck debugfs dumpe2fs resize2fs badblocks nvme
+  mke2fs e2fsck debugfs dumpe2fs resize2fs badblocks nvme fio
+  mkfs.xfs xfs_repair xfs_io xfs_db
   sg_inq sg_vpd sg_readcap sg_modes sg_requests sg_luns sg_opcodes sg_turs
   sg_start sg_sync sg_unmap sg_write_same sg_verify sg_reset sg_raw sg_logs
   sg_rdac sg_get_lba_status sg_persist sg_wr_mode sg_dd sgp_dd sg_format
@@ -60,7 +61,7 @@ library_closure() {
   shift
   apt-get -c "$dir/apt.conf" install -y -q --print-uris "$@" 2>>"$setup_log" |
     sed -n "s/^'[^']*' \([^_]*\)_.*/\1/p" |
-    grep -Ev '^(libperl|.*-perl$|libpam|libsemanage|libdb5|libgdbm)' |
+    grep -Ev '^(libperl|.*-perl$|libpam|libsemanage|libdb5|libgdbm|libpython)' |
     grep -E "^(lib.*|zlib1g.*|$(
       IFS='|'
       echo "$*"
@@ -89,8 +90,10 @@ copy_programs() {
   [[ -x $to/bin/busybox ]] || die "busybox-static holds no busybox"
 
   cp -L "$from/usr/lib64/ld-linux-x86-64.so.2" "$to/lib64/"
+  # fio is linked with Ceph, whose own library lies in a folder of its own.
+  local libraries=$from/usr/lib/x86_64-linux-gnu
   local loader=("$to/lib64/ld-linux-x86-64.so.2" --inhibit-cache --library-path
-    "$from/usr/lib/x86_64-linux-gnu:$from/usr/lib" --list)
+    "$libraries:$from/usr/lib:$libraries/ceph" --list)
   for file in "$to"/bin/*; do
     if [[ $file != */busybox ]]; then "${loader[@]}" "$file"; fi
   done | sort -u >"$tree.libraries"
