@@ -1,22 +1,15 @@
 // The real service, a process under its real filters, driven with the frames
 // that a shim sends: what a hostile driver does to it, and that it lives on.
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <thread>
 
-#include "policy/nvme.h"
-#include "proto/service_fds.h"
-#include "services/nvme/spec.h"
-#include "services/nvme/testing/frame_driver.h"
-#include "services/runtime/testing/frame_rig.h"
+#include "services/nvme/testing/live_controller.h"
 
 namespace bulkhead::nvme {
 namespace {
@@ -27,25 +20,9 @@ constexpr uint64_t kList = FrameDriver::kFreeRam;
 
 class NvmeServiceTest : public ::testing::Test {
  protected:
-  NvmeServiceTest() {
-    char name[] = "/tmp/bulkhead-nvme-XXXXXX";
-    disk_ = mkstemp(name);
-    unlink(name);
-    EXPECT_EQ(ftruncate(disk_, kDiskBytes), 0);
-    ServiceConfig config;
-    config.mutable_nvme()->set_serial("BH-TEST");
-    config.mutable_nvme()->add_namespaces();
-    ImageFile* image = config.add_backends()->mutable_image();
-    image->set_fd(kFirstBackendFd);
-    image->set_format(RAW);
-    rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,
-                           {disk_}, {});
-    driver_ = std::make_unique<FrameDriver>(*rig_);
-    driver_->Enable();
-  }
+  NvmeServiceTest() : live_(kDiskBytes) {}
   ~NvmeServiceTest() override {
-    EXPECT_EQ(rig_->Finish(), 0) << "the service ends as it should";
-    close(disk_);
+    EXPECT_EQ(live_.rig().Finish(), 0) << "the service ends as it should";
   }
 
   static Command Io(IoOpcode opcode, uint64_t slba, uint32_t blocks) {
@@ -58,32 +35,28 @@ class NvmeServiceTest : public ::testing::Test {
     command.cdw12 = blocks - 1;
     return command;
   }
-  Status Run(const Command& command) {
-    return static_cast<Status>(driver_->Run(command).status >> 1 & 0x7ff);
-  }
+  Status Run(const Command& command) { return live_.Run(command); }
 
-  int disk_;
-  std::unique_ptr<FrameRig> rig_;
-  std::unique_ptr<FrameDriver> driver_;
+  LiveController live_;
 };
 
 TEST_F(NvmeServiceTest, WritesReachTheImageAndReadsComeBack) {
-  driver_->CreateQueues(/*interrupts=*/true);
-  rig_->set_ram(kBuffer, std::string(4096, 'w'));
+  live_.driver().CreateQueues(/*interrupts=*/true);
+  live_.rig().set_ram(kBuffer, std::string(4096, 'w'));
   EXPECT_EQ(Run(Io(IoOpcode::kWrite, 8, 8)), Status::kSuccess);
-  EXPECT_TRUE(rig_->WaitForInterrupt(MSIX, FrameDriver::kVector));
+  EXPECT_TRUE(live_.rig().WaitForInterrupt(MSIX, FrameDriver::kVector));
   EXPECT_EQ(Run(Io(IoOpcode::kFlush, 0, 1)), Status::kSuccess);
   char bytes[4096];
-  ASSERT_EQ(pread(disk_, bytes, sizeof bytes, 4096), 4096);
+  ASSERT_EQ(pread(live_.disk_fd(), bytes, sizeof bytes, 4096), 4096);
   EXPECT_EQ(std::string(bytes, 4096), std::string(4096, 'w'));
 }
 
 // CVE-2021-3929 and its like: the controller's own registers are no memory.
 TEST_F(NvmeServiceTest, PointersIntoABarTouchNothing) {
-  driver_->CreateQueues(false);
+  live_.driver().CreateQueues(false);
   for (const uint64_t bar : {uint64_t{0xfebf0000}, uint64_t{1} << 40}) {
-    rig_->Write(7, 0x10, 4, static_cast<uint32_t>(bar));
-    rig_->Write(7, 0x14, 4, bar >> 32);
+    live_.rig().Write(7, 0x10, 4, static_cast<uint32_t>(bar));
+    live_.rig().Write(7, 0x14, 4, bar >> 32);
     for (const uint64_t at : {bar, bar + kCc - 4, bar + kDoorbells}) {
       Command command = Io(IoOpcode::kRead, 0, 1);
       command.prp1 = at;
@@ -93,53 +66,53 @@ TEST_F(NvmeServiceTest, PointersIntoABarTouchNothing) {
       EXPECT_EQ(Run(command), Status::kDataTransferError);
     }
   }
-  EXPECT_EQ(rig_->Read(0, kCsts, 4), kCstsReady);
+  EXPECT_EQ(live_.rig().Read(0, kCsts, 4), kCstsReady);
 }
 
 TEST_F(NvmeServiceTest, ResetsOfEveryKindUnderLoad) {
   for (int round = 0; round < 30; ++round) {
-    driver_->CreateQueues(true);
+    live_.driver().CreateQueues(true);
     for (int i = 0; i < 200; ++i) {
       Command command = Io(i % 2 == 0 ? IoOpcode::kRead : IoOpcode::kWrite,
                            static_cast<uint64_t>(i) * 16, 16);
       command.cid = static_cast<uint16_t>(i);
-      driver_->Push(command);
+      live_.driver().Push(command);
     }
-    driver_->Ring();
+    live_.driver().Ring();
     if (round % 3 == 0) {
-      EXPECT_EQ(rig_->Reset(), OK);
+      EXPECT_EQ(live_.rig().Reset(), OK);
     } else if (round % 3 == 1) {
-      driver_->Disable();
+      live_.driver().Disable();
     } else {
       // Guest memory goes away in the middle, and comes back.
-      EXPECT_EQ(rig_->Unmap(0, 16 << 20), OK);
-      EXPECT_EQ(rig_->Map(0, 16 << 20, 0), OK);
-      driver_->Disable();
+      EXPECT_EQ(live_.rig().Unmap(0, 16 << 20), OK);
+      EXPECT_EQ(live_.rig().Map(0, 16 << 20, 0), OK);
+      live_.driver().Disable();
     }
-    driver_->Enable();
+    live_.driver().Enable();
   }
-  driver_->CreateQueues(false);
+  live_.driver().CreateQueues(false);
   EXPECT_EQ(Run(Io(IoOpcode::kRead, 0, 1)), Status::kSuccess);
 }
 
 TEST_F(NvmeServiceTest, SubmittingForEverWithoutReapingStopsAtTheQueuesEnd) {
-  driver_->CreateQueues(false);
+  live_.driver().CreateQueues(false);
   for (uint32_t i = 0; i < 3 * FrameDriver::kEntries; ++i) {
-    driver_->Push(Io(IoOpcode::kRead, 0, 1));
-    if (i % 64 == 0) driver_->Ring();
+    live_.driver().Push(Io(IoOpcode::kRead, 0, 1));
+    if (i % 64 == 0) live_.driver().Ring();
   }
-  driver_->Ring();
-  EXPECT_EQ(rig_->Ping(), OK);
-  EXPECT_LT(rig_->Statistics()["nvme_commands"], FrameDriver::kEntries);
-  driver_->Disable();
-  driver_->Enable();
+  live_.driver().Ring();
+  EXPECT_EQ(live_.rig().Ping(), OK);
+  EXPECT_LT(live_.rig().Statistics()["nvme_commands"], FrameDriver::kEntries);
+  live_.driver().Disable();
+  live_.driver().Enable();
 }
 
 // Commands, lists and doorbells change while they are read.
 TEST_F(NvmeServiceTest, ARacingMutatorGetsStatusesAndNothingElse) {
-  driver_->CreateQueues(false);
+  live_.driver().CreateQueues(false);
   std::atomic<bool> stop = false;
-  uint8_t* const ram = rig_->ram_base();
+  uint8_t* const ram = live_.rig().ram_base();
   std::thread mutator([&] {
     uint32_t random = 7;
     while (!stop.load(std::memory_order_relaxed)) {
@@ -156,19 +129,19 @@ TEST_F(NvmeServiceTest, ARacingMutatorGetsStatusesAndNothingElse) {
   for (uint32_t i = 0; i < 20'000; ++i) {
     Command command = Io(static_cast<IoOpcode>(i % 13), i % 2048, 1 + i % 1024);
     command.prp2 = kList;
-    driver_->Push(command);
-    driver_->Ring();
-    while (driver_->Take(&completion)) {
+    live_.driver().Push(command);
+    live_.driver().Ring();
+    while (live_.driver().Take(&completion)) {
     }
     if (i % 1000 == 0) {
-      EXPECT_EQ(rig_->Ping(), OK);
+      EXPECT_EQ(live_.rig().Ping(), OK);
     }
   }
   stop = true;
   mutator.join();
-  driver_->Disable();
-  driver_->Enable();
-  driver_->CreateQueues(false);
+  live_.driver().Disable();
+  live_.driver().Enable();
+  live_.driver().CreateQueues(false);
   EXPECT_EQ(Run(Io(IoOpcode::kRead, 0, 1)), Status::kSuccess);
 }
 
