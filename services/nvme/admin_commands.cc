@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "services/runtime/endian.h"
+
 namespace bulkhead::nvme {
 namespace {
 
@@ -266,9 +268,16 @@ Outcome AdminCommands::FillLogPage(LogPage page, Nanoseconds now,
       FillFirmwareSlot(&page_);
       *size_bytes = 512;
       return {};
-    case LogPage::kChangedNamespaces:
+    case LogPage::kChangedNamespaces: {
+      size_t at = 0;
+      for (uint32_t nsid = 1; nsid <= subsystem_.namespaces.size(); ++nsid) {
+        if (!logs_.HasChanged(nsid)) continue;
+        StoreLe32(&page_[at], nsid);
+        at += 4;
+      }
       *size_bytes = page_.size();
       return {};
+    }
     case LogPage::kCommandsSupported:
       FillCommandsSupported(&page_);
       *size_bytes = page_.size();
@@ -298,8 +307,10 @@ Outcome AdminCommands::GetLogPage(const Command& command, Nanoseconds now) {
   }
   if (dwords * 4 > kMaxTransferBytes) return {Status::kInvalidField, kAtCdw10};
   outcome = Send(command, dwords * 4, offset, size);
-  if (outcome.ok() && (command.cdw10 & kRetainEvent) == 0) logs_.Unmask(page);
-  return outcome;
+  if (!outcome.ok()) return outcome;
+  if (page == LogPage::kChangedNamespaces) logs_.ForgetChanges();
+  if ((command.cdw10 & kRetainEvent) == 0) logs_.Unmask(page);
+  return {};
 }
 
 // ---- the rest

@@ -293,6 +293,40 @@ TEST_F(NvmeAdminTest, AFifthEventRequestIsTooManyAndAbortTakesOneBack) {
   EXPECT_EQ(done->result, 0u);
 }
 
+// §5.2, §5.14.1.4: a namespace that grows.
+TEST_F(NvmeAdminTest, GrownNamespaceRaisesANoticeAndIsListedUntilItIsRead) {
+  rig_.SetFeature(Feature::kAsyncEvents, kNamespaceAttributeNotices);
+  rig_.Push(0, MakeCommand(AdminOpcode::kAsynchronousEventRequest));
+  rig_.Ring(0);
+  rig_.Turns();
+  rig_.disks[1]->mutable_geometry().capacity_bytes = 16 << 20;
+  rig_.Turns();
+  const auto event = rig_.Reap(0);
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->result, 0x00040002u);
+
+  ASSERT_EQ(StatusOf(rig_.Identify(Cns::kNamespace, 2, &page_)),
+            Status::kSuccess);
+  IdentifyNamespace id;
+  std::memcpy(&id, page_.data(), sizeof id);
+  EXPECT_EQ(id.nsze, (16u << 20) >> 12);
+
+  rig_.GetLog(LogPage::kChangedNamespaces, 4096, &page_);
+  EXPECT_EQ(page_.substr(0, 8), std::string("\2\0\0\0\0\0\0\0", 8));
+  rig_.GetLog(LogPage::kChangedNamespaces, 4096, &page_);
+  EXPECT_EQ(page_, std::string(4096, '\0'));
+}
+
+TEST_F(NvmeAdminTest, HostThatWantsNoNoticesFindsTheGrownNamespaceListed) {
+  rig_.Push(0, MakeCommand(AdminOpcode::kAsynchronousEventRequest));
+  rig_.Ring(0);
+  rig_.disks[0]->mutable_geometry().capacity_bytes = 16 << 20;
+  rig_.Turns();
+  EXPECT_FALSE(rig_.Reap(0).has_value());
+  rig_.GetLog(LogPage::kChangedNamespaces, 4096, &page_);
+  EXPECT_EQ(page_.substr(0, 4), std::string("\1\0\0\0", 4));
+}
+
 // ---- what is not claimed
 
 TEST_F(NvmeAdminTest, UnclaimedCommandsAreInvalid) {

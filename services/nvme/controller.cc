@@ -78,6 +78,9 @@ Controller::Controller(ServiceContext& context, Subsystem subsystem)
   flush_.done = [](block::Request* request) {
     static_cast<Controller*>(request->owner)->flush_in_flight_ = false;
   };
+  for (Namespace& each : subsystem_.namespaces) {
+    each.known_blocks = each.blocks();
+  }
   PowerOn();
   Publish();
 }
@@ -335,6 +338,16 @@ void Controller::OnConfigWrite(uint64_t, unsigned) {
 
 // ---- the turn
 
+void Controller::FollowBackends() {
+  uint32_t nsid = 0;
+  for (Namespace& each : subsystem_.namespaces) {
+    ++nsid;
+    if (each.blocks() == each.known_blocks) continue;
+    each.known_blocks = each.blocks();
+    logs_.NamespaceChanged(nsid);
+  }
+}
+
 bool Controller::Fetch() {
   const Nanoseconds until = context().Now() + kFetchTime;
   unsigned fetched = 0;
@@ -363,6 +376,7 @@ Turn Controller::Run(Nanoseconds now) {
   const uint32_t csts = registers().csts;
   turn.worked = io_.Run();
   if (Running()) {
+    FollowBackends();
     queues_.PollDoorbells();
     turn.worked |= Fetch();
     admin_.Run();

@@ -72,6 +72,8 @@ class Controller : public pci::Function {
   void FinishReset();
   void StartShutdown();
   void FlushNext();
+  // Tells the host of namespaces that have grown.
+  void FollowBackends();
   // What waits for backends to fall silent.
   void Settle();
   bool Running() const;

@@ -167,7 +167,8 @@ Outcome Features::Set(const Command& command, bool queues_exist,
       state_.write_atomicity = value & 1;
       return {};
     case Feature::kAsyncEvents:
-      state_.async_events = value & kCriticalTemperature;
+      state_.async_events =
+          value & (kCriticalTemperature | kNamespaceAttributeNotices);
       return {};
   }
   return {Status::kInvalidField, kAtCdw10};

@@ -75,6 +75,7 @@ void FillIdentifyController(const Subsystem& subsystem, DataPage* page) {
   id.mdts = kMaxTransferPages;
   id.cntlid = kControllerId;
   id.version = kVersion14;
+  id.oaes = kNamespaceAttributeNotices;
   id.controller_type = kControllerTypeIo;
   id.oacs = kOacsDoorbellBuffer;
   id.acl = 3;

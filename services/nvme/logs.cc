@@ -70,6 +70,15 @@ void Logs::CheckTemperature() {
   }
 }
 
+// §5.14.1.4, §5.2: the list grows whether or not the host wants to be told.
+void Logs::NamespaceChanged(uint32_t nsid) {
+  state_.changed[nsid - 1] = 1;
+  if ((features_.async_events & kNamespaceAttributeNotices) != 0) {
+    Raise(kEventTypeNotice, kEventNamespaceAttribute,
+          LogPage::kChangedNamespaces);
+  }
+}
+
 void Logs::Unmask(LogPage page) {
   for (AsyncEvent& event : state_.events) {
     if (event.masked != 0 && event.log_page == static_cast<uint8_t>(page)) {

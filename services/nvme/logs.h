@@ -47,6 +47,10 @@ class Logs {
   void Raise(unsigned type, uint8_t information, LogPage page);
   // The thresholds have changed.
   void CheckTemperature();
+  // Its size has.
+  void NamespaceChanged(uint32_t nsid);
+  bool HasChanged(uint32_t nsid) const { return state_.changed[nsid - 1] != 0; }
+  void ForgetChanges() { state_.changed = {}; }
   // The host has read the page that events of this type point to.
   void Unmask(LogPage page);
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "services/block/backend.h"
+#include "services/nvme/state.h"
 
 namespace bulkhead::nvme {
 
@@ -23,6 +24,8 @@ struct Namespace {
   unsigned block_bits = 9;  // 9 or 12
   uint64_t eui64 = 0;
   std::array<uint8_t, 16> nguid = {};
+  // As the host was last told of; a backend may grow.
+  uint64_t known_blocks = 0;
 
   uint64_t blocks() const {
     return backend->geometry().capacity_bytes >> block_bits;
@@ -40,7 +43,6 @@ struct Subsystem {
   }
 };
 
-inline constexpr uint32_t kMaxNamespaces = 16;
 inline constexpr uint32_t kAllNamespaces = 0xffffffff;
 
 }  // namespace bulkhead::nvme

@@ -279,6 +279,10 @@ inline constexpr unsigned kEventTypeSmart = 1;
 inline constexpr uint8_t kEventInvalidDoorbell = 0x00;
 inline constexpr uint8_t kEventInvalidDoorbellValue = 0x01;
 inline constexpr uint8_t kEventTemperature = 0x01;
+inline constexpr unsigned kEventTypeNotice = 2;
+inline constexpr uint8_t kEventNamespaceAttribute = 0x00;
+// OAES and the feature Asynchronous Event Configuration.
+inline constexpr uint32_t kNamespaceAttributeNotices = 1u << 8;
 
 // §5.15: Identify, CNS values.
 enum class Cns : uint8_t {

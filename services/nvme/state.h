@@ -24,8 +24,9 @@ inline constexpr unsigned kVectors = 64;  // the last two I/O queues share
 inline constexpr uint32_t kMaxQueueEntries = 1024;
 inline constexpr uint32_t kMaxAdminEntries = 4096;  // AQA's 12 bits
 inline constexpr unsigned kErrorLogEntries = 64;
+inline constexpr uint32_t kMaxNamespaces = 16;
 inline constexpr unsigned kMaxAsyncEvents = 4;  // outstanding requests
-inline constexpr unsigned kEventTypes = 2;      // error, SMART
+inline constexpr unsigned kEventTypes = 3;      // error, SMART, notice
 inline constexpr uint16_t kTemperatureKelvin = 308;
 
 struct SubmissionQueue {
@@ -103,6 +104,8 @@ struct LogState {
   uint64_t unsafe_shutdowns = 0;
   uint64_t power_cycles = 1;
   std::array<AsyncEvent, kEventTypes> events = {};
+  // Namespaces that have changed since the host has read the list (log 04h).
+  std::array<uint8_t, kMaxNamespaces> changed = {};
   std::array<uint16_t, kMaxAsyncEvents> requests = {};  // their cids
   uint32_t request_count = 0;
   uint32_t reserved = 0;
