@@ -3,8 +3,9 @@
 //
 // An input is a list of short steps, so that libFuzzer can cut and join them.
 // Commands come from templates that a driver would send, with some bytes
-// changed. The seeds are what Linux and SeaBIOS do from probe to first reads,
-// and drivers in trouble.
+// changed; or they are a real driver's. Seeds: what Linux does to a controller
+// of ours from its probe to its end, recorded and cut by tests/trace (their
+// steps begin at kTraced), and drivers in trouble, by hand.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,13 +17,20 @@
 namespace bulkhead::nvme {
 namespace {
 
-constexpr int kMaxSteps = 200;
+constexpr int kMaxSteps = 300;
+// Steps from here on are those of a recorded driver: tests/trace/seeds.
+constexpr uint8_t kTraced = 0xf0;
+constexpr uint16_t kTracedQueues = 8;
 
 class Driver {
  public:
   Driver(const uint8_t* data, size_t size) : data_(data), left_(size) {}
 
   void Drive() {
+    for (unsigned i = 0; i < 512; ++i) {  // a list that is good
+      const Le64 entry = kBuffer + (i + 2) * 4096ull;
+      rig_.context.memory().Write({kLists + 8 * i}, &entry, 8);
+    }
     rig_.CreateIoQueuePair(1, 16);
     for (int step = 0; left_ > 0 && step < kMaxSteps; ++step) Step();
   }
@@ -39,8 +47,97 @@ class Driver {
     return value;
   }
 
+  uint64_t TakeLittle(unsigned bytes) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < bytes; ++i) value |= uint64_t{Take()} << (8 * i);
+    return value;
+  }
+
   void Step() {
-    switch (Take() % 12) {
+    const uint8_t kind = Take();
+    if (kind >= kTraced) {
+      TracedStep(kind);
+    } else {
+      InventedStep(kind);
+    }
+    for (int i = 0; i < 4; ++i) rig_.controller->Run(rig_.context.Now());
+    while (rig_.Reap(0).has_value()) {
+    }
+    if (Take() % 4 != 0) {
+      for (uint16_t id = 1; id <= kTracedQueues; ++id) {
+        while (rig_.Reap(id).has_value()) {
+        }
+      }
+    }
+  }
+
+  void TracedStep(uint8_t kind) {
+    switch (kind) {
+      case kTraced: {
+        const uint64_t at = TakeLittle(2) % kDoorbells;
+        const unsigned size = Take() % 2 == 0 ? 4 : 8;
+        rig_.controller->WriteRegion(kBar0Region, at & ~3ull, size,
+                                     TakeLittle(size));
+        return;
+      }
+      case kTraced + 1: {
+        const unsigned size = 1u << (Take() % 3);
+        const uint64_t at = Take() / size * size;
+        rig_.controller->WriteRegion(kConfigRegion, at, size, TakeLittle(size));
+        return;
+      }
+      case kTraced + 2: {
+        const uint16_t queue = Take() % (kTracedQueues + 1);
+        Command command;
+        auto* bytes = reinterpret_cast<uint8_t*>(&command);
+        for (size_t i = 0; i < sizeof command; ++i) bytes[i] = Take();
+        PushTraced(queue, command);
+        return;
+      }
+      case kTraced + 3:
+        rig_.disks[0]->ReleaseAll();
+        rig_.SetBusMaster(true);
+        rig_.Disable();
+        rig_.Enable(2 + Take() % 63u, static_cast<uint32_t>(TakeLittle(4)));
+        return;
+      case kTraced + 4:
+        rig_.controller->ReadRegion(kBar0Region, TakeLittle(2) & 0x3ffc, 4);
+        return;
+      case kTraced + 5:
+        rig_.disks[0]->ReleaseAll();
+        rig_.controller->Reset();
+        return;
+      default:
+        rig_.controller->PrepareToSleep();
+    }
+  }
+
+  // The recorded driver's memory lay elsewhere.
+  void PushTraced(uint16_t queue, Command command) {
+    const uint32_t id = command.cdw10 & 0xffff;
+    const uint32_t entries = (command.cdw10 >> 16) + 1;
+    const bool ring = id <= kTracedQueues && entries <= kMaxQueueEntries;
+    const auto opcode = static_cast<AdminOpcode>(command.opcode);
+    if (queue == 0 && ring && opcode == AdminOpcode::kCreateCompletionQueue) {
+      command.prp1 = rig_.CqAt(static_cast<uint16_t>(id));
+    } else if (queue == 0 && ring &&
+               opcode == AdminOpcode::kCreateSubmissionQueue) {
+      command.prp1 = rig_.SqAt(static_cast<uint16_t>(id));
+      rig_.Adopt(static_cast<uint16_t>(id), entries);
+    } else if (queue == 0 && opcode == AdminOpcode::kDoorbellBufferConfig) {
+      command.prp1 = kShadowAt;
+      command.prp2 = kEventIndicesAt;
+    } else {
+      const bool list = (command.cdw12 & 0xffff) >= 16;
+      command.prp1 = kBuffer + command.prp1 % 4096;
+      command.prp2 = list ? kLists + (command.prp2 & 0xff8) : kBuffer + 4096;
+    }
+    rig_.Push(queue, command);
+    rig_.Ring(queue);
+  }
+
+  void InventedStep(uint8_t kind) {
+    switch (kind % 12) {
       case 0: {
         const uint64_t at = Take() % 0x40;
         rig_.controller->WriteRegion(kBar0Region, at, 4, Take32());
@@ -112,13 +209,6 @@ class Driver {
       }
       default:
         rig_.context.Advance(Take() * 100'000ull);
-    }
-    for (int i = 0; i < 4; ++i) rig_.controller->Run(rig_.context.Now());
-    while (rig_.Reap(0).has_value()) {
-    }
-    if (Take() % 4 != 0) {
-      while (rig_.Reap(1).has_value()) {
-      }
     }
   }
 

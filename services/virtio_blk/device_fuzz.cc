@@ -1,15 +1,22 @@
 // A driver that does anything: register accesses, rings with bytes of its
-// choice, real requests, resets, completions held back and let go.
+// choice, real requests, resets, completions held back and let go. Seeds: what
+// Linux does to a device of ours from its probe to its end, recorded and cut by
+// tests/trace (their steps begin at kTraced), and drivers in trouble, by hand.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "services/virtio_blk/testing/rig.h"
 
 namespace bulkhead::virtio_blk {
 namespace {
+
+// Steps from here on are those of a recorded driver: tests/trace/seeds.
+constexpr uint8_t kTraced = 0xf0;
+constexpr size_t kDataBytes = 1 << 20;
 
 class Input {
  public:
@@ -19,6 +26,11 @@ class Input {
   uint16_t Half() {
     const uint16_t low = Byte();
     return static_cast<uint16_t>(low | Byte() << 8);
+  }
+  uint64_t Little(unsigned bytes) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < bytes; ++i) value |= uint64_t{Byte()} << (8 * i);
+    return value;
   }
   uint64_t Long() {
     uint64_t value = 0;
@@ -32,8 +44,64 @@ class Input {
   size_t at_ = 0;
 };
 
+void TracedStep(Rig& rig, Input& input, uint8_t kind, bool* booted) {
+  switch (kind) {
+    case kTraced: {
+      const unsigned size = 1u << (input.Byte() % 4);
+      const uint64_t offset = (input.Little(2) & 0x3fff) / size * size;
+      rig.device().WriteRegion(virtio::kStructuresBar, offset, size,
+                               input.Little(size));
+      return;
+    }
+    case kTraced + 1: {
+      const unsigned size = 1u << (input.Byte() % 3);
+      rig.device().WriteRegion(kConfigRegion, input.Byte() / size * size, size,
+                               input.Little(size));
+      return;
+    }
+    case kTraced + 2: {  // data one after the other, as far as they fit
+      const uint8_t type = input.Byte();
+      const uint64_t sector = input.Little(4);
+      std::vector<Buffer> data;
+      size_t at = 0;
+      for (unsigned left = input.Byte() % 32; left > 0; --left) {
+        const auto length = static_cast<uint32_t>(input.Little(3));
+        const bool writable = input.Byte() % 2 != 0;
+        if (at + length > kDataBytes) break;
+        data.push_back({Rig::kDataAt + at, length, writable});
+        at += length;
+      }
+      if (*booted) rig.Submit(0, input.Byte() % 64, type, sector, data);
+      return;
+    }
+    case kTraced + 3:
+      rig.backend().ReleaseAll();
+      rig.device().WriteRegion(kConfigRegion, 4, 2, 6);
+      *booted = rig.Boot();
+      return;
+    case kTraced + 4: {
+      const unsigned size = 1u << (input.Byte() % 4);
+      rig.device().ReadRegion(virtio::kStructuresBar,
+                              (input.Little(2) & 0x3fff) / size * size, size);
+      return;
+    }
+    case kTraced + 5:
+      rig.backend().ReleaseAll();
+      rig.device().Reset();
+      *booted = false;
+      return;
+    default:
+      rig.device().PrepareToSleep();
+      rig.device().Run(rig.context().Now());
+  }
+}
+
 void Step(Rig& rig, Input& input, bool* booted) {
   const uint8_t kind = input.Byte();
+  if (kind >= kTraced) {
+    TracedStep(rig, input, kind, booted);
+    return;
+  }
   switch (kind % 12) {
     case 0: {  // any register
       const unsigned size = 1u << (input.Byte() % 4);

@@ -143,6 +143,11 @@ void ControllerRig::CreateIoQueuePair(uint16_t id, uint32_t entries,
   rings_[id] = {.entries = entries};
 }
 
+void ControllerRig::Adopt(uint16_t id, uint32_t entries) {
+  context.set_ram(CqAt(id), std::string(entries * 16, '\0'));
+  rings_[id] = {.entries = entries};
+}
+
 void ControllerRig::UseShadowDoorbells() {
   Command command = MakeCommand(AdminOpcode::kDoorbellBufferConfig);
   command.prp1 = kShadowAt;

@@ -74,6 +74,9 @@ class ControllerRig {
   bool fatal() { return (Read32(kCsts) & kCstsFatal) != 0; }
   void CreateIoQueuePair(uint16_t id, uint32_t entries = 64,
                          uint16_t vector = 1);
+  // Takes over a submission queue at SqAt(id), with its completion queue at
+  // CqAt(id), that is about to be made by a command of the test's own.
+  void Adopt(uint16_t id, uint32_t entries);
   void UseShadowDoorbells();
 
   // ---- commands

@@ -112,6 +112,7 @@ class FrameRig {
   std::string ram(uint64_t offset, size_t size_bytes) const;
   void set_ram(uint64_t offset, absl::string_view bytes);
   uint8_t* ram_base() const { return ram_; }
+  int ram_fd() const { return ram_fd_; }
 
   // ---- the raw channels, and how the service ended
   Channel& shim() { return *shim_; }
