@@ -12,10 +12,6 @@ namespace {
 // Chains of one queue before it is the next one's turn.
 constexpr unsigned kBudget = 32;
 
-constexpr uint64_t kRingFeatures = kFeatureIndirect | kFeatureEventIndex |
-                                   kFeaturePacked | kFeatureInOrder |
-                                   kFeatureNotificationData | kFeatureRingReset;
-
 pci::Layout MakeLayout(const DeviceKind& kind) {
   pci::Layout layout;
   layout.vendor_id = kPciVendor;
