@@ -299,6 +299,9 @@ TEST_F(BadInputTest, DataOutsideRamIsAnErrorOfTheRequestAlone) {
       live_.queue().Publish();
       live_.driver().Notify(0);
       EXPECT_EQ(Answer(), kStatusIoError) << at;
+      uint32_t token;
+      uint32_t written;
+      while (!live_.queue().Take(&token, &written)) usleep(100);
     }
   }
   EXPECT_EQ(live_.Do(kTypeIn, 0, 4096), kStatusOk);

@@ -116,7 +116,7 @@ int Record(const std::string& which, const std::string& path) {
                           rig->shim().fd());
   const std::string kernel = RuntimePath("guest_kernel");
   const std::string initrd =
-      std::filesystem::absolute("tools/guest/initrd.cpio").string();
+      std::filesystem::canonical("tools/guest/initrd.cpio").string();
   const std::string ram =
       absl::StrCat("/proc/", getpid(), "/fd/", rig->ram_fd());
   OwnQemu qemu(
