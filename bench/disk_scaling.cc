@@ -185,6 +185,10 @@ bool Measure(int disks, const std::string& directory, const char* who,
     iops += Field(line, "iops");
     ++lines;
   }
+  fprintf(stderr,
+          "%2d disks, %-15s %6.0f KiB in all, a service %5.0f KiB, "
+          "%8.0f IOPS\n",
+          disks, who, kib_in_all, services > 0 ? kib / services : 0, iops);
   comparison->Figure("4 KiB randread depth 16 each" + suffix, "IOPS in all",
                      true);
   comparison->Add("4 KiB randread depth 16 each" + suffix, who, iops);
