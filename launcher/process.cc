@@ -22,6 +22,7 @@ absl::StatusOr<sandbox::Process> SpawnAsPlanned(const JailedProcess& planned,
   jail.arguments = {planned.arguments().begin(), planned.arguments().end()};
   jail.outside_id = planned.outside_id();
   jail.mapped_bytes = planned.mapped_bytes();
+  jail.file_bytes = planned.file_bytes();
   jail.tree = planned.tree();
   for (const ShownPath& path : planned.shown()) {
     jail.binds.push_back({path.source(), path.target(), path.writable()});

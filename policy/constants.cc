@@ -1,6 +1,7 @@
 #include "policy/constants.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -65,6 +66,9 @@ constexpr Named kConstants[] = {
     BULKHEAD_NAMED(F_ADD_SEALS),
     BULKHEAD_NAMED(F_DUPFD_CLOEXEC),
     BULKHEAD_NAMED(F_GETFD),
+    BULKHEAD_NAMED(FALLOC_FL_KEEP_SIZE),
+    BULKHEAD_NAMED(FALLOC_FL_PUNCH_HOLE),
+    BULKHEAD_NAMED(FALLOC_FL_ZERO_RANGE),
     BULKHEAD_NAMED(F_GETFL),
     BULKHEAD_NAMED(F_GET_SEALS),
     BULKHEAD_NAMED(F_SETFD),

@@ -157,6 +157,14 @@ class Child {
   }
 
   void LimitResources() {
+    // A write beyond a limit is then an error, and no signal: that would stop
+    // the process, and wake the launcher, for each.
+    sigset_t too_large;
+    sigemptyset(&too_large);
+    sigaddset(&too_large, SIGXFSZ);
+    if (sigprocmask(SIG_BLOCK, &too_large, nullptr) != 0) {
+      io_.Fail(Step::kLimit, RLIMIT_FSIZE);
+    }
     for (const CompiledLimit& limit : policy_.limits) {
       rlim_t value = limit.value;
       if (limit.resource == RLIMIT_AS) value += spec_.mapped_bytes;

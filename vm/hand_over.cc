@@ -139,6 +139,7 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
   }
   out->set_outside_id(process.outside_id);
   out->set_mapped_bytes(process.mapped_bytes);
+  out->set_file_bytes(process.file_bytes);
   out->set_tree(process.tree);
   for (const sandbox::Bind& bind : process.binds) {
     ShownPath* shown = out->add_shown();

@@ -106,6 +106,15 @@ absl::StatusOr<ImageFormat> FormatOf(const Description& description,
   return RAW;
 }
 
+// A big-endian number of a header; 0 where there is none.
+uint64_t NumberAt(int fd, int bytes, off_t offset) {
+  unsigned char digits[8] = {};
+  if (pread(fd, digits, bytes, offset) != bytes) return 0;
+  uint64_t number = 0;
+  for (int i = 0; i < bytes; ++i) number = number << 8 | digits[i];
+  return number;
+}
+
 // What O_DIRECT demands of this file; 0: it cannot be had.
 uint32_t DirectAlignment(int fd) {
   struct stat status;
@@ -151,6 +160,28 @@ absl::Status MakeDirect(const Description& description, const ImageUse& use,
 
 }  // namespace
 
+uint64_t MostImageBytes(int fd, ImageFormat format, uint64_t size_bytes) {
+  constexpr uint64_t kSectorBytes = 4096;
+  const uint64_t whole =
+      (size_bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes;
+  if (format != QCOW2) return whole;
+  // Where the version 2 and 3 headers have them.
+  const uint64_t cluster_bits = NumberAt(fd, 4, 20);
+  const uint64_t disk_bytes = NumberAt(fd, 8, 24);
+  constexpr uint64_t kLargestDisk = uint64_t{1} << 56;
+  if (cluster_bits < 9 || cluster_bits > 21 || disk_bytes > kLargestDisk) {
+    return whole;  // no image that a service takes
+  }
+  // A cluster's entry in an L2 table has up to 16 bytes, its count up to 8; as
+  // much again is left for the tables' own counts and the tables above them.
+  constexpr uint64_t kTableBytes = 32;
+  // Clusters that are freed while others take their place, and those that wait
+  // for the next writes.
+  constexpr uint64_t kInFlightBytes = 64 << 20;
+  return whole + disk_bytes + ((disk_bytes >> cluster_bits) + 1) * kTableBytes +
+         kInFlightBytes;
+}
+
 absl::StatusOr<OpenedImage> OpenImage(const Description& description,
                                       const ImageUse& use) {
   OpenedImage image;
@@ -183,6 +214,9 @@ absl::StatusOr<OpenedImage> OpenImage(const Description& description,
       FormatOf(description, use, image.fd.get(), *size);
   if (!format.ok()) return format.status();
   image.format = *format;
+  if (!use.read_only) {
+    image.most_bytes = MostImageBytes(image.fd.get(), *format, *size);
+  }
 
   const int error = LockImage(image.fd.get(), !use.read_only);
   if (error == EAGAIN || error == EACCES) {

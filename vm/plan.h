@@ -86,6 +86,9 @@ struct PlannedProcess {
   std::vector<PlannedFd> fds;
   uid_t outside_id = 0;
   uint64_t mapped_bytes = 0;
+  // The largest file that it may write, below what its policy says; filled in
+  // when the images are open. 0: as the policy says.
+  uint64_t file_bytes = 0;
   // QEMU and kRemote only.
   std::string tree;
   std::vector<sandbox::Bind> binds;

@@ -93,10 +93,27 @@ Resources::~Resources() {
   }
 }
 
+namespace {
+
+// A service may make no file larger than the largest that its images may
+// become; its state is a file, too.
+void LimitFiles(int device, uint64_t bytes, Plan* plan) {
+  using Role = PlannedProcess::Role;
+  for (PlannedProcess& process : plan->processes) {
+    if (process.device == device &&
+        (process.role == Role::kService || process.role == Role::kRemote)) {
+      process.file_bytes = std::max({process.file_bytes, bytes, kStateBytes});
+    }
+  }
+}
+
+}  // namespace
+
 absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
   absl::Status errors;
   for (size_t d = 0; d < plan->devices.size(); ++d) {
     PlannedDevice& device = plan->devices[d];
+    LimitFiles(static_cast<int>(d), 0, plan);
     for (size_t i = 0; i < device.images.size(); ++i) {
       if (device.images[i].nbd) {
         errors = Join(std::move(errors),
@@ -126,6 +143,7 @@ absl::Status Resources::OpenImages(const Description& description, Plan* plan) {
         fds_[KeyOf(reader)] = Fd(open(self.c_str(), O_RDONLY | O_CLOEXEC));
         if (!fds_[KeyOf(reader)].valid()) return Failed(self);
       }
+      LimitFiles(static_cast<int>(d), image->most_bytes, plan);
       fds_[{Kind::kImage, static_cast<int>(d), static_cast<int>(i)}] =
           std::move(image->fd);
     }

@@ -51,8 +51,9 @@ class PosixFile final : public FileIo {
   }
 
   int ZeroRange(uint64_t offset_bytes, uint64_t length_bytes) override {
-    return Allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset_bytes,
-                    length_bytes);
+    // Without KEEP_SIZE, so that the kernel holds it to the largest file that
+    // the process may make: what lies behind a file's end is disk space, too.
+    return Allocate(FALLOC_FL_ZERO_RANGE, offset_bytes, length_bytes);
   }
 
   int Truncate(uint64_t size_bytes) override {
