@@ -51,7 +51,10 @@ class AdaptiveSpin {
   // How long to spin now.
   Nanoseconds budget(uint32_t situation = 0) const {
     const Experience& known = known_[situation % known_.size()];
-    return known.pauses_left == 0 && known.credit >= kEnoughCredit ? limit_ : 0;
+    return known.pauses_left == 0 && known.credit >= kEnoughCredit &&
+                   !ClockIsCoarse()
+               ? limit_
+               : 0;
   }
 
   // Work has come while the loop spun.

@@ -2,9 +2,10 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <time.h>
 
 #include <algorithm>
+
+#include "proto/clock.h"
 
 namespace bulkhead::block {
 namespace {
@@ -13,13 +14,6 @@ namespace {
 constexpr uint64_t kMaxInlineBytes = 1 << 20;
 constexpr uint64_t kSlowWriteNs = 1'000'000;
 constexpr uint64_t kAvoidanceNs = 50'000'000;
-
-uint64_t NowNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<uint64_t>(now.tv_nsec);
-}
 
 int ReadAll(const FileWork& work) {
   FileIo& file = *work.file;
@@ -189,13 +183,13 @@ bool FileQueue::TryRing(FileWork* work) {
 
 bool FileQueue::MayWriteInline() const {
   return avoid_inline_writes_until_ns_ == 0 ||
-         NowNs() >= avoid_inline_writes_until_ns_;
+         MonotonicNow() >= avoid_inline_writes_until_ns_;
 }
 
 void FileQueue::RunTimed(FileWork* work) {
-  const uint64_t start = NowNs();
+  const uint64_t start = MonotonicNow();
   work->error = Run(*work);
-  const uint64_t end = NowNs();
+  const uint64_t end = MonotonicNow();
   avoid_inline_writes_until_ns_ =
       end - start > kSlowWriteNs ? end + kAvoidanceNs : 0;
 }

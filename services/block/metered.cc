@@ -1,13 +1,12 @@
 #include "services/block/metered.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
 #include <string>
 
 #include "absl/status/status.h"
+#include "proto/clock.h"
 #include "proto/frame.pb.h"
 
 namespace bulkhead::block {
@@ -15,13 +14,6 @@ namespace {
 
 constexpr const char* kNames[] = {"read", "write", "flush", "discard",
                                   "write_zeroes"};
-
-uint64_t NowNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<uint64_t>(now.tv_nsec);
-}
 
 }  // namespace
 
@@ -96,7 +88,7 @@ void Metered::Submit(Request* request) {
   slot->inner = *request;
   slot->inner.owner = slot;
   slot->inner.done = OnDone;
-  const uint64_t now = NowNs();
+  const uint64_t now = MonotonicNow();
   slot->start_ns = now;
   if (!IsLimited(*request) ||
       (held_first_ == nullptr && PassesAt(*request, now) <= now)) {
@@ -120,7 +112,7 @@ void Metered::Pass(Slot* slot, uint64_t now_ns) {
 
 void Metered::PassHeld() {
   while (held_first_ != nullptr) {
-    const uint64_t now = NowNs();
+    const uint64_t now = MonotonicNow();
     const uint64_t at = PassesAt(held_first_->inner, now);
     if (at > now) {
       SetAlarm(at);
@@ -170,10 +162,11 @@ void Metered::RingAlarms(Work* work) {
       alarm->changed.wait(lock);
       continue;
     }
-    const uint64_t now = NowNs();
-    if (now < alarm->at_ns) {
-      alarm->changed.wait_for(lock,
-                              std::chrono::nanoseconds(alarm->at_ns - now));
+    if (MonotonicNow() < alarm->at_ns) {
+      // Not wait_for, which asks the library's clock: see proto/clock.h.
+      alarm->changed.wait_until(lock,
+                                std::chrono::steady_clock::time_point(
+                                    std::chrono::nanoseconds(alarm->at_ns)));
       continue;
     }
     // Before the lock is given up: the loop, once woken, sets the next one.
@@ -190,7 +183,7 @@ void Metered::OnDone(Request* inner) {
   ++counts.requests;
   counts.bytes += inner->length_bytes;
   if (inner->status != IoStatus::kOk) ++counts.failures;
-  const uint64_t took = std::max<uint64_t>(1, NowNs() - slot->start_ns);
+  const uint64_t took = std::max<uint64_t>(1, MonotonicNow() - slot->start_ns);
   const size_t bucket = static_cast<size_t>(std::bit_width(took)) - 1;
   ++counts.latencies[std::min(bucket, kBuckets - 1)];
   outer->status = inner->status;

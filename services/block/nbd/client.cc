@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/backend_connector.h"
+#include "proto/clock.h"
 
 namespace bulkhead::block::nbd {
 namespace {
@@ -23,12 +24,7 @@ constexpr size_t kLogEntries = 8192;
 
 }  // namespace
 
-uint64_t MonotonicNs() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<uint64_t>(now.tv_nsec);
-}
+uint64_t MonotonicNs() { return MonotonicNow(); }
 
 void Client::PieceList::Append(Piece* piece) {
   piece->next = nullptr;
