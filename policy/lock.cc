@@ -79,28 +79,48 @@ void Missing(const Policy& a, const Policy& b, bool appeared,
   }
 }
 
-template <typename Fields>
-std::set<std::string> Texts(const Fields& fields) {
-  std::set<std::string> texts;
-  for (auto field : fields) {
-    field.clear_why();
-    texts.insert(field.ShortDebugString());
+std::string FdText(FdRule fd) {
+  fd.clear_why();
+  return fd.ShortDebugString();
+}
+
+const FdRule* FindFd(const Policy& policy, const std::string& name) {
+  for (const FdRule& fd : policy.fd()) {
+    if (fd.name() == name) return &fd;
   }
-  return texts;
+  return nullptr;
+}
+
+// The same fd in all but its seals: with more of them, less can be done with
+// it.
+bool OnlySealsAdded(FdRule before, FdRule now) {
+  const std::set<std::string> old_seals(before.seals().begin(),
+                                        before.seals().end());
+  const std::set<std::string> new_seals(now.seals().begin(), now.seals().end());
+  before.clear_seals();
+  now.clear_seals();
+  return FdText(before) == FdText(now) &&
+         std::includes(new_seals.begin(), new_seals.end(), old_seals.begin(),
+                       old_seals.end());
 }
 
 void CompareFds(const Policy& before, const Policy& now,
                 std::vector<Change>* changes) {
-  const std::set<std::string> old_fds = Texts(before.fd());
-  const std::set<std::string> new_fds = Texts(now.fd());
-  for (const std::string& fd : new_fds) {
-    if (old_fds.count(fd) == 0) {
-      changes->push_back({Change::kWidens, "fd now held: " + fd});
+  for (const FdRule& fd : now.fd()) {
+    const FdRule* old_fd = FindFd(before, fd.name());
+    if (old_fd == nullptr) {
+      changes->push_back({Change::kWidens, "fd now held: " + FdText(fd)});
+    } else if (FdText(*old_fd) != FdText(fd)) {
+      changes->push_back(
+          {OnlySealsAdded(*old_fd, fd) ? Change::kNarrows : Change::kWidens,
+           absl::StrCat("fd now held as ", FdText(fd), ", before as ",
+                        FdText(*old_fd))});
     }
   }
-  for (const std::string& fd : old_fds) {
-    if (new_fds.count(fd) == 0) {
-      changes->push_back({Change::kNarrows, "fd no longer held so: " + fd});
+  for (const FdRule& fd : before.fd()) {
+    if (FindFd(now, fd.name()) == nullptr) {
+      changes->push_back(
+          {Change::kNarrows, "fd no longer held: " + FdText(fd)});
     }
   }
 }
