@@ -1,33 +1,33 @@
 #include "policy/audit.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <map>
-#include <sstream>
+#include <set>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "policy/ask_launcher.h"
+#include "policy/audit_fds.h"
 #include "policy/bpf_evaluator.h"
 #include "policy/live_filters.h"
-#include "proto/policy.pb.h"
+#include "policy/proc_files.h"
 
 namespace bulkhead::policy {
 namespace {
 
-using sandbox::CompiledFd;
 using sandbox::CompiledLimit;
 using sandbox::CompiledPolicy;
 
@@ -35,47 +35,16 @@ constexpr const char* kNamespaces[] = {"cgroup", "ipc",  "mnt",  "net",
                                        "pid",    "time", "user", "uts"};
 constexpr uint64_t kInsideId = 65534;
 
-std::string ReadFile(const std::string& path, bool* readable = nullptr) {
-  std::ifstream in(path, std::ios::binary);
-  if (readable != nullptr) *readable = static_cast<bool>(in);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-std::vector<std::string> Lines(const std::string& text) {
-  return absl::StrSplit(text, '\n', absl::SkipEmpty());
-}
-
-std::string ReadLink(const std::string& path) {
-  char target[1024];
-  const ssize_t size = readlink(path.c_str(), target, sizeof(target));
-  return size < 0 ? "" : std::string(target, size);
-}
-
-std::vector<std::string> Entries(const std::string& path, bool* readable) {
-  std::vector<std::string> names;
-  DIR* folder = opendir(path.c_str());
-  *readable = folder != nullptr;
-  if (folder == nullptr) return names;
-  while (const dirent* entry = readdir(folder)) {
-    if (entry->d_name[0] != '.') names.push_back(entry->d_name);
-  }
-  closedir(folder);
-  return names;
-}
-
 class Auditor {
  public:
-  Auditor(pid_t pid, const CompiledPolicy& policy,
-          const std::vector<pid_t>& others)
+  Auditor(pid_t pid, const CompiledPolicy& policy, const AuditContext& context)
       : pid_(pid),
         policy_(policy),
-        others_(others),
+        context_(context),
         proc_(absl::StrCat("/proc/", pid, "/")) {}
 
   std::vector<Finding> Run() {
-    ReadStatus();
+    status_ = StatusOf(pid_);
     if (status_.empty()) {
       Add(Finding::kUnread, "process", "running", "no such process");
       return findings_;
@@ -92,7 +61,9 @@ class Auditor {
     Ids();
     Namespaces();
     Root();
-    Fds();
+    for (Finding& finding : AuditFds(pid_, policy_, context_)) {
+      findings_.push_back(std::move(finding));
+    }
     Limits();
     Memory();
     Environment();
@@ -100,6 +71,7 @@ class Auditor {
     Speculation();
     Parent();
     Cgroup();
+    Unreadable();
     return findings_;
   }
 
@@ -118,14 +90,6 @@ class Auditor {
   void ExpectThat(bool holds, const std::string& check,
                   const std::string& expected, const std::string& observed) {
     Add(holds ? Finding::kOk : Finding::kDrift, check, expected, observed);
-  }
-
-  void ReadStatus() {
-    for (const std::string& line : Lines(ReadFile(proc_ + "status"))) {
-      const size_t colon = line.find(':');
-      status_[line.substr(0, colon)] =
-          std::string(absl::StripAsciiWhitespace(line.substr(colon + 1)));
-    }
   }
 
   // A process with an empty root locks itself down: two filters.
@@ -210,7 +174,7 @@ class Auditor {
           std::all_of(ids.begin(), ids.end(),
                       [&](const std::string& id) { return id == ids[0]; });
       ExpectThat(same && ids[0] != "0", absl::StrCat(kind, " outside"),
-                 "one, not root", status_[kind]);
+                 "one, not root", absl::StrJoin(ids, " "));
       const std::string map = ReadFile(
           proc_ + (kind[0] == 'U' ? std::string("uid_map") : "gid_map"));
       const std::vector<std::string> words =
@@ -219,14 +183,15 @@ class Auditor {
                      words[1] == ids[0] && words[2] == "1",
                  absl::StrCat(kind, " map"),
                  absl::StrCat(kInsideId, " ", ids[0], " 1"),
-                 std::string(absl::StripAsciiWhitespace(map)));
+                 absl::StrJoin(words, " "));
     }
     Expect(
         "setgroups", "deny",
         std::string(absl::StripAsciiWhitespace(ReadFile(proc_ + "setgroups"))));
     // Root's launcher drops them; a user's cannot.
     ExpectThat(status_["Groups"].empty() || geteuid() != 0,
-               "supplementary groups", "none", status_["Groups"]);
+               "supplementary groups", "none",
+               status_["Groups"].empty() ? "none" : status_["Groups"]);
   }
 
   void Namespaces() {
@@ -247,10 +212,10 @@ class Auditor {
       if (own == ReadLink(absl::StrCat("/proc/self/ns/", name))) {
         shared = "shared with the auditor";
       }
-      for (const pid_t other : others_) {
-        if (other != pid_ &&
-            own == ReadLink(absl::StrCat("/proc/", other, "/ns/", name))) {
-          shared = absl::StrCat("shared with process ", other);
+      for (const AuditSubject& other : context_.processes) {
+        if (other.pid != pid_ &&
+            own == ReadLink(absl::StrCat("/proc/", other.pid, "/ns/", name))) {
+          shared = absl::StrCat("shared with process ", other.pid);
         }
       }
       ExpectThat(shared.empty(), check, "its own",
@@ -268,14 +233,33 @@ class Auditor {
       Add(Finding::kUnread, "mounts", "its own root", "not readable");
       return;
     }
-    const std::vector<std::string> words = absl::StrSplit(mounts[0], ' ');
-    const bool read_only =
-        words.size() > 5 && words[4] == "/" &&
-        absl::StrContains(absl::StrCat(words[5], ","), "ro,") &&
-        absl::StrContains(mounts[0], " - tmpfs ");
-    ExpectThat(read_only, "root", "a read-only tmpfs",
-               words.size() > 5 ? words[5] : mounts[0]);
-    if (!policy_.empty_root) return;
+    std::string root = "none";
+    std::string writable;
+    for (const std::string& mount : mounts) {
+      const std::vector<std::string> words = absl::StrSplit(mount, ' ');
+      if (words.size() < 6) continue;
+      const bool read_only =
+          words[5] == "ro" || absl::StartsWith(words[5], "ro,");
+      if (words[4] == "/") {
+        root = absl::StrContains(mount, " - tmpfs ")
+                   ? words[5]
+                   : absl::StrCat(words[5], ", no tmpfs");
+      }
+      if (!read_only && !absl::StrContains(mount, " - tmpfs ") &&
+          !absl::StrContains(mount, " - devtmpfs ") &&
+          !absl::StrContains(mount, " - proc ")) {
+        writable = words[4];
+      }
+    }
+    ExpectThat((root == "ro" || absl::StartsWith(root, "ro,")) &&
+                   !absl::EndsWith(root, "no tmpfs"),
+               "root", "a read-only tmpfs", root);
+    if (!policy_.empty_root) {
+      ExpectThat(writable.empty(), "mounts", "read-only, or its own tmpfs",
+                 writable.empty() ? absl::StrCat(mounts.size(), " mounts")
+                                  : "writable: " + writable);
+      return;
+    }
     Expect("mounts", "1", absl::StrCat(mounts.size()));
     bool readable = false;
     const std::vector<std::string> entries =
@@ -285,114 +269,6 @@ class Auditor {
     } else {
       Expect("root's entries", "0", absl::StrCat(entries.size()));
     }
-  }
-
-  // What kind of thing an fd is, in the policy's words.
-  static FdRule::Kind KindOf(const std::string& target,
-                             const struct stat& status) {
-    if (absl::StartsWith(target, "pipe:")) return FdRule::PIPE;
-    if (absl::StartsWith(target, "/memfd:")) return FdRule::MEMFD;
-    if (absl::StartsWith(target, "anon_inode:[eventfd]")) {
-      return FdRule::EVENTFD;
-    }
-    if (absl::StartsWith(target, "anon_inode:[io_uring]")) {
-      return FdRule::IO_URING;
-    }
-    if (absl::StartsWith(target, "anon_inode:[eventpoll]")) {
-      return FdRule::EPOLL;
-    }
-    if (S_ISSOCK(status.st_mode)) return FdRule::SOCKET_STREAM;
-    if (S_ISCHR(status.st_mode)) return FdRule::DEVICE;
-    return FdRule::FILE;
-  }
-
-  static bool SameKind(int wanted, FdRule::Kind kind) {
-    // /proc does not tell one kind of socket from another.
-    if (wanted == FdRule::SOCKET_SEQPACKET) wanted = FdRule::SOCKET_STREAM;
-    // A disk may be a block device, a test's RAM an ordinary file.
-    if (wanted == FdRule::FILE && kind == FdRule::DEVICE) return true;
-    return wanted == kind || wanted == FdRule::PATH || wanted == FdRule::ANY;
-  }
-
-  static bool AccessFits(int wanted, int flags) {
-    const int mode = flags & O_ACCMODE;
-    if (wanted == FdRule::READ_WRITE) return true;
-    return mode == (wanted == FdRule::READ ? O_RDONLY : O_WRONLY);
-  }
-
-  int FdFlags(const std::string& fd) const {
-    for (const std::string& line : Lines(ReadFile(proc_ + "fdinfo/" + fd))) {
-      if (absl::StartsWith(line, "flags:")) {
-        return static_cast<int>(strtol(line.c_str() + 6, nullptr, 8));
-      }
-    }
-    return 0;
-  }
-
-  void Fds() {
-    bool readable = false;
-    const std::vector<std::string> held = Entries(proc_ + "fd", &readable);
-    if (!readable) {
-      Add(Finding::kUnread, "fds", "the policy's table",
-          absl::StrCat(strerror(errno),
-                       "; a process that cannot be dumped shows its fds to "
-                       "root only"));
-      return;
-    }
-    size_t wrong = 0;
-    for (const std::string& name : held) wrong += !FdFits(name);
-    if (wrong == 0) {
-      Add(Finding::kOk, "fds", "the policy's table",
-          absl::StrCat(held.size(), " held, each in the table"));
-    }
-  }
-
-  // The line of the table that speaks of this fd; null: none does.
-  const CompiledFd* RuleFor(int fd, FdRule::Kind kind) const {
-    const CompiledFd* numbered = nullptr;
-    const CompiledFd* received = nullptr;
-    for (const CompiledFd& rule : policy_.fds) {
-      if (rule.received) {
-        if (received == nullptr && SameKind(rule.kind, kind)) received = &rule;
-      } else if (fd >= rule.first && fd < rule.first + rule.max_count) {
-        numbered = &rule;
-      }
-    }
-    if (numbered == nullptr) return received;
-    if (received == nullptr || SameKind(numbered->kind, kind)) return numbered;
-    // In the part of a range that is not filled, a process's own fds lie; one
-    // to wait with can only be its own, wherever it lies.
-    return numbered->max_count > 1 || kind == FdRule::EPOLL ? received
-                                                            : numbered;
-  }
-
-  bool FdFits(const std::string& name) {
-    const int fd = atoi(name.c_str());
-    const std::string path = proc_ + "fd/" + name;
-    const std::string target = ReadLink(path);
-    struct stat status = {};
-    stat(path.c_str(), &status);
-    const FdRule::Kind kind = KindOf(target, status);
-    const CompiledFd* rule = RuleFor(fd, kind);
-    std::string problem;
-    if (rule == nullptr) {
-      problem = "is in no line of the table";
-    } else if (!SameKind(rule->kind, kind)) {
-      problem = absl::StrCat("is not what \"", rule->name, "\" is");
-    } else if (!AccessFits(rule->access, FdFlags(name))) {
-      problem = absl::StrCat("can do more than \"", rule->name, "\" may");
-    } else if (rule->seals != 0 && kind == FdRule::MEMFD) {
-      const int copy = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-      const int seals = copy < 0 ? -1 : fcntl(copy, F_GET_SEALS);
-      if (copy >= 0) close(copy);
-      if (seals >= 0 && (seals & rule->seals) != rule->seals) {
-        problem = absl::StrCat("lacks seals that \"", rule->name, "\" needs");
-      }
-    }
-    if (problem.empty()) return true;
-    Add(Finding::kDrift, absl::StrCat("fd ", fd), "in the policy's table",
-        absl::StrCat(target, " ", problem));
-    return false;
   }
 
   static bool Limit(const std::string& word, uint64_t* value) {
@@ -418,7 +294,11 @@ class Auditor {
     const std::vector<std::string> lines = Lines(ReadFile(proc_ + "limits"));
     for (const CompiledLimit& limit : policy_.limits) {
       const auto row = kRows.find(limit.name);
-      if (row == kRows.end()) continue;
+      if (row == kRows.end()) {
+        Add(Finding::kUnread, limit.name, absl::StrCat(limit.value),
+            "this audit does not know its name in /proc");
+        continue;
+      }
       for (const std::string& line : lines) {
         if (!absl::StartsWith(line, row->second + "  ") &&
             !absl::StartsWith(line, row->second + " ")) {
@@ -431,12 +311,16 @@ class Auditor {
         const bool limited = words.size() >= 2 && Limit(words[0], &soft) &&
                              Limit(words[1], &hard);
         // The launcher adds the guest's RAM to the address space.
+        const bool is_space = std::string(limit.name) == "RLIMIT_AS";
         const bool fits =
-            std::string(limit.name) == "RLIMIT_AS"
-                ? limited && soft != ~uint64_t{0}
-                : limited && soft <= limit.value && hard <= limit.value;
-        ExpectThat(fits, limit.name, absl::StrCat("at most ", limit.value),
-                   words.empty() ? "?" : words[0]);
+            is_space ? limited && soft != ~uint64_t{0}
+                     : limited && soft <= limit.value && hard <= limit.value;
+        ExpectThat(
+            fits, limit.name,
+            limit.value == ~uint64_t{0}
+                ? "any"
+                : absl::StrCat(is_space ? "RAM and " : "at most ", limit.value),
+            words.empty() ? "?" : words[0]);
         break;
       }
     }
@@ -450,7 +334,10 @@ class Auditor {
           "not readable");
       return;
     }
-    if (!policy_.memory_deny_write_execute) return;
+    if (!policy_.memory_deny_write_execute) {
+      CodeOfATree(maps);
+      return;
+    }
     // What it forbids is looked for below.
     Add(Finding::kUnread, "memory-deny-write-execute", "on",
         "Linux shows this switch to the process alone");
@@ -483,6 +370,30 @@ class Auditor {
                absl::StrCat(status.st_uid) != ids[0] ? "no" : "yes");
   }
 
+  // A program of others in a tree: QEMU makes code as it goes, so what is
+  // looked for is code in files that are not the tree's.
+  void CodeOfATree(const std::string& maps) {
+    std::string foreign;
+    std::set<std::string> files;
+    for (const std::string& line : Lines(maps)) {
+      const std::vector<std::string> words =
+          absl::StrSplit(line, absl::MaxSplits(' ', 5));
+      if (words.size() < 6 || words[1].size() < 3 || words[1][2] != 'x') {
+        continue;
+      }
+      const std::string name(absl::StripAsciiWhitespace(words[5]));
+      if (!absl::StartsWith(name, "/")) continue;  // its own, the vDSO
+      files.insert(name);
+      if (absl::StartsWith(name, "/memfd:") ||
+          absl::EndsWith(name, " (deleted)")) {
+        foreign = name;
+      }
+    }
+    ExpectThat(
+        foreign.empty(), "executable files", "of its read-only tree",
+        foreign.empty() ? absl::StrCat(files.size(), " files") : foreign);
+  }
+
   void Environment() {
     if (!policy_.empty_root) return;
     bool readable = false;
@@ -507,9 +418,39 @@ class Auditor {
   }
 
   void Parent() {
+    const std::string parent = status_["PPid"];
+    if (context_.launcher != 0) {
+      Expect(
+          "parent", absl::StrCat("its launcher, ", context_.launcher),
+          absl::StrCat(
+              parent == absl::StrCat(context_.launcher) ? "its launcher, " : "",
+              parent));
+    }
     const std::string tracer = status_["TracerPid"];
-    ExpectThat(tracer == "0" || tracer == status_["PPid"], "tracer",
+    ExpectThat(tracer == "0" || tracer == parent, "tracer",
                "its launcher, or none", tracer);
+    const std::vector<pid_t> children = ChildrenOf(pid_);
+    Expect("children", "0", absl::StrCat(children.size()));
+  }
+
+  // What the launcher sets, and Linux tells nobody but the process.
+  void Unreadable() {
+    Add(Finding::kUnread, "landlock", "no file, no TCP port",
+        "Linux shows the rules to nobody; no jail starts without them where "
+        "the kernel has Landlock");
+    // Linux shows whose cores may be shared only to who may trace it, and only
+    // on CPUs with several threads a core.
+    unsigned long cookie = 0;
+    constexpr int kPrSchedCore = 62;
+    if (prctl(kPrSchedCore, 0 /* GET */, pid_, 0 /* one thread */, &cookie) !=
+        0) {
+      Add(Finding::kUnread, "core scheduling", "a core of its own",
+          errno == EINVAL || errno == ENODEV ? "this kernel or CPU has none"
+                                             : strerror(errno));
+      return;
+    }
+    ExpectThat(cookie != 0, "core scheduling", "a core of its own",
+               cookie != 0 ? "a group of its own" : "shares with everybody");
   }
 
   // In its launcher's group or below it, so that what limits one limits both.
@@ -533,7 +474,7 @@ class Auditor {
 
   const pid_t pid_;
   const CompiledPolicy& policy_;
-  const std::vector<pid_t>& others_;
+  const AuditContext& context_;
   const std::string proc_;
   std::map<std::string, std::string> status_;
   std::vector<Finding> findings_;
@@ -542,8 +483,39 @@ class Auditor {
 }  // namespace
 
 std::vector<Finding> AuditProcess(pid_t pid, const CompiledPolicy& policy,
-                                  const std::vector<pid_t>& others) {
-  return Auditor(pid, policy, others).Run();
+                                  const AuditContext& context) {
+  return Auditor(pid, policy, context).Run();
+}
+
+std::vector<Finding> AuditLauncher(const AuditContext& context) {
+  std::vector<Finding> findings;
+  const auto add = [&findings](bool holds, const std::string& check,
+                               const std::string& expected,
+                               const std::string& observed) {
+    findings.push_back(
+        {holds ? Finding::kOk : Finding::kDrift, check, expected, observed});
+  };
+  findings.push_back(
+      {Finding::kUnread, "policy", "none",
+       "it makes the jails and watches them from outside: it is trusted"});
+  const std::vector<pid_t> children = ChildrenOf(context.launcher);
+  std::string unknown;
+  for (const pid_t child : children) {
+    if (std::none_of(context.processes.begin(), context.processes.end(),
+                     [child](const AuditSubject& subject) {
+                       return subject.pid == child;
+                     })) {
+      absl::StrAppend(&unknown, unknown.empty() ? "" : ", ", child, " (",
+                      StatusOf(child)["Name"], ")");
+    }
+  }
+  add(unknown.empty(), "children", "each has a policy",
+      unknown.empty() ? absl::StrCat(children.size(), " of ", children.size())
+                      : "without one: " + unknown);
+  std::map<std::string, std::string> status = StatusOf(context.launcher);
+  add(status["Threads"] == "1", "threads", "1", status["Threads"]);
+  add(status["TracerPid"] == "0", "tracer", "none", status["TracerPid"]);
+  return findings;
 }
 
 }  // namespace bulkhead::policy

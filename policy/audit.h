@@ -26,10 +26,25 @@ struct Finding {
   std::string observed;  // or why it could not be read
 };
 
-// `others` are the VM's other processes: no namespace may be shared with them.
+struct AuditSubject {
+  pid_t pid;
+  const sandbox::CompiledPolicy* policy;
+};
+
+// The VM that a process belongs to: with its other processes it may share no
+// namespace and no image that is written to, and they have the same guest RAM.
+struct AuditContext {
+  std::vector<AuditSubject> processes;
+  pid_t launcher = 0;  // 0: not known
+};
+
 std::vector<Finding> AuditProcess(pid_t pid,
                                   const sandbox::CompiledPolicy& policy,
-                                  const std::vector<pid_t>& others);
+                                  const AuditContext& context);
+
+// The one process without a policy: that it has started nothing but
+// `processes`.
+std::vector<Finding> AuditLauncher(const AuditContext& context);
 
 }  // namespace bulkhead::policy
 

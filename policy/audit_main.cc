@@ -8,11 +8,11 @@
 // reason.
 
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
-#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -21,31 +21,27 @@
 #include "policy/ask_launcher.h"
 #include "policy/audit.h"
 #include "policy/audit_format.h"
+#include "policy/proc_files.h"
 #include "policy/registry.h"
 
 namespace bulkhead::policy {
 namespace {
 
-struct Subject {
-  pid_t pid;
-  const sandbox::CompiledPolicy* policy;
-};
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
+// A process that is running in a VM and has no policy.
+AuditedProcess Unknown(pid_t pid, const std::string& name) {
+  return {pid,
+          name,
+          {{Finding::kDrift, "policy", "one of those that are compiled in",
+            absl::StrCat("none of the name ", name)}}};
 }
 
 // The launcher says which policy each has; if it does not, a process's own name
-// is that of its kind.
-std::vector<Subject> ChildrenOf(pid_t launcher) {
-  std::vector<Subject> subjects;
+// is that of its kind. What has none goes to `unknown`.
+AuditContext ContextOf(pid_t launcher, std::vector<AuditedProcess>* unknown) {
+  AuditContext context;
+  context.launcher = launcher;
   std::map<pid_t, std::string> policies = PoliciesOf(launcher);
-  std::istringstream children(ReadFile(
-      absl::StrCat("/proc/", launcher, "/task/", launcher, "/children")));
-  for (pid_t pid; children >> pid;) {
+  for (const pid_t pid : ChildrenOf(launcher)) {
     const std::string name =
         ReadFile(absl::StrCat("/proc/", pid, "/cmdline")).c_str();
     std::string& known = policies[pid];
@@ -53,14 +49,25 @@ std::vector<Subject> ChildrenOf(pid_t launcher) {
       known = absl::StrContains(name, "qemu-system") ? "qemu" : name;
     }
     const sandbox::CompiledPolicy* policy = FindPolicy(known);
-    if (policy == nullptr) {
-      std::cerr << "process " << pid << " (" << name
-                << ") has no policy of its name: not audited\n";
-      continue;
+    if (policy != nullptr) {
+      context.processes.push_back({pid, policy});
+    } else {
+      unknown->push_back(Unknown(pid, known));
     }
-    subjects.push_back({pid, policy});
   }
-  return subjects;
+  return context;
+}
+
+std::vector<AuditedProcess> Audit(const AuditContext& context) {
+  std::vector<AuditedProcess> audited;
+  for (const AuditSubject& subject : context.processes) {
+    audited.push_back({subject.pid, subject.policy->name,
+                       AuditProcess(subject.pid, *subject.policy, context)});
+  }
+  if (context.launcher != 0) {
+    audited.push_back({context.launcher, "launcher", AuditLauncher(context)});
+  }
+  return audited;
 }
 
 int Usage() {
@@ -99,24 +106,20 @@ int Main(const std::vector<std::string>& arguments) {
     std::cerr << "--format is text, json or sarif\n";
     return 2;
   }
-  std::vector<Subject> subjects;
+  std::vector<AuditedProcess> audited;
   if (pid > 0 && FindPolicy(name) != nullptr) {
-    subjects.push_back({pid, FindPolicy(name)});
+    audited = Audit({.processes = {{pid, FindPolicy(name)}}});
   }
   for (const pid_t launcher : launchers) {
-    for (const Subject& subject : ChildrenOf(launcher)) {
-      subjects.push_back(subject);
+    std::vector<AuditedProcess> unknown;
+    const AuditContext context = ContextOf(launcher, &unknown);
+    if (context.processes.empty()) continue;  // no launcher of a VM
+    std::move(unknown.begin(), unknown.end(), std::back_inserter(audited));
+    for (AuditedProcess& process : Audit(context)) {
+      audited.push_back(std::move(process));
     }
   }
-  if (subjects.empty()) return Usage();
-
-  std::vector<pid_t> pids;
-  for (const Subject& subject : subjects) pids.push_back(subject.pid);
-  std::vector<AuditedProcess> audited;
-  for (const Subject& subject : subjects) {
-    audited.push_back({subject.pid, subject.policy->name,
-                       AuditProcess(subject.pid, *subject.policy, pids)});
-  }
+  if (audited.empty()) return Usage();
   std::cout << (format == "json"    ? AuditJson(audited)
                 : format == "sarif" ? AuditSarif(audited)
                                     : AuditText(audited));
