@@ -12,6 +12,7 @@
 #include "policy/connector.h"
 #include "proto/channel.h"
 #include "sandbox/heap.h"
+#include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
 
 namespace bulkhead::connector {
@@ -27,6 +28,7 @@ int Fail(absl::string_view what) {
 }
 
 int Main() {
+  sandbox::SetLastWordsWriter(sandbox::WriteLastWordsByWrite);
   sandbox::ConfigureHeap();
   (void)signal(SIGPIPE, SIG_IGN);
   Channel control(kControlFd);

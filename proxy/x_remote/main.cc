@@ -17,6 +17,7 @@
 #include "proxy/x_remote/adapter_fds.h"
 #include "proxy/x_remote/x_remote_device.h"
 #include "sandbox/heap.h"
+#include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
 
 namespace bulkhead::proxy {
@@ -36,6 +37,7 @@ int Fail(absl::string_view what) {
 }
 
 int Main() {
+  sandbox::SetLastWordsWriter(sandbox::WriteLastWordsByWrite);
   sandbox::ConfigureHeap();
   Channel control(kAdapterControlFd);
   const absl::StatusOr<ShimSettings> settings = ReceiveSettings(control);

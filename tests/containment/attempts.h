@@ -21,6 +21,7 @@ struct Surroundings {
   uint16_t tcp_port = 0;  // of a listener on 127.0.0.1
   pid_t sibling = 0;      // another device's service
   uint64_t word = 0;      // address of a word in it
+  pid_t launcher = 0;
 
   std::vector<std::string> ToArguments() const;
   static Surroundings FromArguments(char** begin, char** end);

@@ -79,6 +79,7 @@ void ExpectBounded(const Attempt& attempt, long result) {
       {"all_fds", 96},     // RLIMIT_NOFILE; 120 were handed to it
       {"flood_the_log", 64 * 1024 / 20 + 1},
       {"flood_the_shim", 1000},
+      {"fill_the_disk", 4 << 20},  // of 16 MiB that it asked for
   };
   const auto most = kMost.find(attempt.name);
   if (most != kMost.end()) {
@@ -105,7 +106,8 @@ TEST_P(InJailTest, IsContained) {
     }
     if (attempt.jailed == Jailed::kRefused) {
       EXPECT_EQ(result, -1);
-      EXPECT_TRUE(error == EPERM || error == ENOMEM || error == EACCES)
+      EXPECT_TRUE(error == EPERM || error == ENOMEM || error == EACCES ||
+                  error == EFBIG)
           << error;
       ++counts["refused"];
     } else {
@@ -154,6 +156,12 @@ TEST_P(FreeTest, IsARealAttempt) {
                                           "grow_ram",
                                           "grow_ram_by_allocation",
                                           "write_behind_ram",
+                                          "grow_state",
+                                          "write_behind_state",
+                                          "fill_the_disk",
+                                          "write_far_behind_the_disk",
+                                          "grow_the_disk",
+                                          "allocate_the_disk",
                                           "unlink_in_a_folder_handed_over"};
   if (kVisible.count(attempt.name) != 0) {
     EXPECT_FALSE(world.Changes().empty()) << "it left no trace";

@@ -1,7 +1,10 @@
 // A program that breaks in one of the ways in which programs break, in the
 // steady state of a jail.
 //
-//   crasher lsi53c895a|shim WAY
+//   crasher POLICY write|pwritev2 WAY
+//
+// The second says how that policy lets last words be written, as each program's
+// main does.
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -11,8 +14,7 @@
 #include <exception>
 #include <vector>
 
-#include "policy/lsi53c895a.h"
-#include "policy/shim.h"
+#include "policy/registry.h"
 #include "sandbox/heap.h"
 #include "sandbox/last_words.h"
 #include "sandbox/lock_down.h"
@@ -77,22 +79,20 @@ const Way kWays[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 99;
-  const bool shim = strcmp(argv[1], "shim") == 0;
-  if (shim) {
+  if (argc != 4) return 99;
+  const bulkhead::sandbox::CompiledPolicy* policy =
+      bulkhead::policy::FindPolicy(argv[1]);
+  if (policy == nullptr) return 96;
+  if (strcmp(argv[2], "write") == 0) {
     bulkhead::sandbox::SetLastWordsWriter(
         bulkhead::sandbox::WriteLastWordsByWrite);
   }
   bulkhead::sandbox::ConfigureHeap();
   if (!bulkhead::sandbox::ReserveHeap(8 << 20)) return 98;
   atexit([] { pointer = nullptr; });
-  if (!bulkhead::sandbox::LockDown(shim ? bulkhead::policy::Shim()
-                                        : bulkhead::policy::Lsi53c895a())
-           .ok()) {
-    return 97;
-  }
+  if (!bulkhead::sandbox::LockDown(*policy).ok()) return 97;
   for (const Way& way : kWays) {
-    if (strcmp(way.name, argv[2]) == 0) way.run();
+    if (strcmp(way.name, argv[3]) == 0) way.run();
   }
   return 5;
 }

@@ -38,6 +38,9 @@ namespace {
 constexpr uid_t kServiceId = 200777;
 constexpr uid_t kUser = 54321;  // who is free, when root runs the test
 constexpr size_t kRamBytes = 4 << 20;
+constexpr size_t kStateBytes = 1 << 20;
+constexpr size_t kDiskBytes = 1 << 20;
+constexpr uint64_t kMostDiskBytes = 4 << 20;
 constexpr int kHandedOver = 120;  // more fds than a service may hold
 constexpr uint64_t kWord = 0x0123456789abcdef;
 
@@ -148,7 +151,7 @@ World::~World() {
     waitpid(sibling_, nullptr, 0);
   }
   for (const int fd : {listeners_[0], listeners_[1], listeners_[2],
-                       sibling_pidfd_, sibling_channel_, ram_}) {
+                       sibling_pidfd_, sibling_channel_, ram_, state_, disk_}) {
     if (fd >= 0) close(fd);
   }
   for (const char* name : {"canary", "other_disk", "listener", "new"}) {
@@ -209,6 +212,16 @@ void World::MakeListeners() {
   surroundings_.tcp_port = ntohs(tcp.sin_port);
 }
 
+namespace {
+
+// Another number for what is looked at afterwards.
+void Keep(int fd, int* kept) {
+  if (*kept >= 0) close(*kept);
+  *kept = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+}  // namespace
+
 bool World::MakeFds(const Attempt& attempt, bool sealed, Fds* fds) {
   if (pipe2(fds->log, O_CLOEXEC | O_NONBLOCK) != 0 ||
       socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds->channel) !=
@@ -219,15 +232,21 @@ bool World::MakeFds(const Attempt& attempt, bool sealed, Fds* fds) {
   }
   fds->ram = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   fds->state = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  fds->disk = memfd_create("disk", MFD_CLOEXEC);
+  // On the host's own disk, where space can run out.
+  fds->disk = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (ftruncate(fds->ram, kRamBytes) != 0 ||
-      ftruncate(fds->disk, 1 << 20) != 0 ||
-      (sealed &&
-       fcntl(fds->ram, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)) {
+      ftruncate(fds->state, kStateBytes) != 0 ||
+      ftruncate(fds->disk, kDiskBytes) != 0) {
     return false;
   }
-  if (ram_ >= 0) close(ram_);
-  ram_ = fcntl(fds->ram, F_DUPFD_CLOEXEC, 0);
+  for (const int fd : {fds->ram, fds->state}) {
+    if (sealed && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+      return false;
+    }
+  }
+  Keep(fds->ram, &ram_);
+  Keep(fds->state, &state_);
+  Keep(fds->disk, &disk_);
   // What taken-over neighbours hand over.
   const std::string name = attempt.name;
   if (absl::EndsWith(name, "handed_over")) {
@@ -282,6 +301,7 @@ End World::RunJailed(const Attempt& attempt, int channel_fd) {
   spec.fds = fds.Table(channel_fd);
   spec.outside_id = kServiceId;
   spec.mapped_bytes = kRamBytes;
+  spec.file_bytes = kMostDiskBytes;
   const absl::StatusOr<sandbox::Process> process = sandbox::Spawn(spec);
   if (!process.ok()) {
     end.output = std::string(process.status().message());
@@ -369,6 +389,7 @@ void World::StartSibling(bool jailed) {
       absl::StripAsciiWhitespace(line.substr(strlen("ready "))),
       &surroundings_.word));
   surroundings_.sibling = sibling_;
+  surroundings_.launcher = getpid();
   affinity_ = AffinityOf(sibling_);
   sibling_channel_ = std::exchange(fds.channel[0], -1);
 }
@@ -412,9 +433,22 @@ std::vector<std::string> World::Changes() {
   if (tracer != (sibling_jailed_ ? absl::StrCat(getpid()) : "0")) {
     changes.push_back("the sibling's tracer");
   }
-  struct stat ram = {};
-  if (ram_ >= 0 && fstat(ram_, &ram) == 0 && ram.st_size != kRamBytes) {
+  struct stat status = {};
+  if (ram_ >= 0 && fstat(ram_, &status) == 0 && status.st_size != kRamBytes) {
     changes.push_back("the size of guest RAM");
+  }
+  if (state_ >= 0 && fstat(state_, &status) == 0 &&
+      status.st_size != kStateBytes) {
+    changes.push_back("the size of the state");
+  }
+  // It may be written to, and grow so far; what it takes of the host's disk is
+  // counted, whatever its size says.
+  constexpr uint64_t kTables = 64 << 10;  // the file system's own
+  if (disk_ >= 0 && fstat(disk_, &status) == 0 &&
+      (static_cast<uint64_t>(status.st_size) > kMostDiskBytes ||
+       static_cast<uint64_t>(status.st_blocks) * 512 >
+           kMostDiskBytes + kTables)) {
+    changes.push_back("more of the host's disk than it may take");
   }
   return changes;
 }

@@ -61,7 +61,9 @@ class World {
   pid_t sibling_ = -1;
   int sibling_pidfd_ = -1;
   int sibling_channel_ = -1;
-  int ram_ = -1;
+  int ram_ = -1;    // of the last attempt, as are
+  int state_ = -1;  // these
+  int disk_ = -1;
   bool sibling_jailed_ = false;
 };
 
