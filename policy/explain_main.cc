@@ -5,10 +5,12 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "policy/explain.h"
 #include "policy/registry.h"
 #include "sandbox/syscalls.h"
@@ -16,18 +18,22 @@
 namespace bulkhead::policy {
 namespace {
 
-void Print(const Policy& policy, const char* phase_name, FilterPhase phase,
-           const Call& call) {
+// What is said of the call, by whom it is said. Most say the same.
+using Answers = std::map<std::string, std::string>;
+
+void Ask(const Policy& policy, const char* phase_name, FilterPhase phase,
+         const Call& call, Answers* answers) {
   const Explanation explanation = Explain(policy, phase, call);
-  std::cout << policy.name() << ", " << phase_name << ": "
-            << (explanation.allowed ? "allowed" : "not allowed") << '\n';
+  std::string answer = explanation.allowed ? "allowed\n" : "not allowed\n";
   if (!explanation.rule.empty()) {
-    std::cout << (explanation.allowed ? "  by " : "  nearest: ")
-              << explanation.rule << '\n';
+    absl::StrAppend(&answer, explanation.allowed ? "  by " : "  nearest: ",
+                    explanation.rule, "\n");
   }
   if (!explanation.allowed) {
-    std::cout << "  why not: " << explanation.difference << '\n';
+    absl::StrAppend(&answer, "  why not: ", explanation.difference, "\n");
   }
+  std::string& who = (*answers)[answer];
+  absl::StrAppend(&who, who.empty() ? "" : ", ", policy.name(), phase_name);
 }
 
 int Main(const std::vector<std::string>& arguments) {
@@ -49,16 +55,20 @@ int Main(const std::vector<std::string>& arguments) {
     return 2;
   }
   int explained = 0;
+  Answers answers;
   for (const sandbox::CompiledPolicy* compiled : AllPolicies()) {
     if (!only.empty() && only != compiled->name) continue;
     ++explained;
     const Policy policy = CompiledInPolicy(compiled->name);
     if (!compiled->empty_root) {
-      Print(policy, "all its life", FilterPhase::kLaunch, call);
+      Ask(policy, "", FilterPhase::kLaunch, call, &answers);
       continue;
     }
-    Print(policy, "until the lock-down", FilterPhase::kLaunch, call);
-    Print(policy, "steady state", FilterPhase::kSteady, call);
+    Ask(policy, " until the lock-down", FilterPhase::kLaunch, call, &answers);
+    Ask(policy, " in its steady state", FilterPhase::kSteady, call, &answers);
+  }
+  for (const auto& [answer, who] : answers) {
+    std::cout << who << ": " << answer;
   }
   if (explained == 0) std::cerr << "no policy is named " << only << '\n';
   return explained == 0 ? 2 : 0;
