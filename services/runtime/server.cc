@@ -15,6 +15,9 @@ constexpr size_t kControlEntry = 0;
 constexpr size_t kShimEntry = 1;
 constexpr size_t kFirstWatched = 2;
 
+// A wait that ends sooner has not been one: something was there already.
+constexpr Nanoseconds kAtOnce = 3'000;
+
 // Looks at every descriptor, not only the shim's, this often while spinning.
 constexpr int kSpinsPerPoll = 4;
 
@@ -63,7 +66,7 @@ absl::Status Server::Loop() {
   int turns_without_poll = 0;
   while (control_open_) {
     int frames = 0;
-    if (absl::Status status = DrainShim(kBatch, &frames); !status.ok()) {
+    if (absl::Status status = TakeShimFrames(&frames); !status.ok()) {
       return status;
     }
     Turn turn;
@@ -73,6 +76,7 @@ absl::Status Server::Loop() {
       ReportInterruptFailure();
     }
     if (frames == kBatch || turn.busy) {
+      frames_come_together_ = true;  // a turn later would be late
       if (++turns_without_poll >= kBusyTurns) {
         turns_without_poll = 0;
         bool ready;
@@ -107,6 +111,13 @@ absl::Status Server::DrainShim(int limit, int* frames) {
     if (absl::Status status = ServeShimFrame(); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status Server::TakeShimFrames(int* frames) {
+  const bool together = frames_come_together_;
+  absl::Status status = DrainShim(together ? kBatch : 1, frames);
+  if (together && *frames == 1) frames_come_together_ = false;
+  return status;
 }
 
 absl::Status Server::DrainControl() {
@@ -159,8 +170,10 @@ absl::Status Server::Idle(const Turn& turn) {
       return absl::OkStatus();
     }
   }
+  const Nanoseconds asleep_since = context_.Now();
   if (absl::Status status = Sleep(deadline); !status.ok()) return status;
   const Nanoseconds end = context_.Now();
+  if (end - asleep_since < kAtOnce) frames_come_together_ = true;
   if (end < deadline) spin_.Woken(end - start, situation);
   return absl::OkStatus();
 }
@@ -170,10 +183,11 @@ absl::Status Server::Spin(Nanoseconds until, bool* found) {
   for (int i = 1; context_.Now() < until; ++i) {
     const bool was_open = shim_open_;
     int frames = 0;
-    if (absl::Status status = DrainShim(kBatch, &frames); !status.ok()) {
+    if (absl::Status status = TakeShimFrames(&frames); !status.ok()) {
       return status;
     }
     *found = frames > 0 || shim_open_ != was_open;
+    if (frames > 0 && i == 1) frames_come_together_ = true;
     if (!*found && i % kSpinsPerPoll == 0) {
       if (absl::Status status = Poll(&no_wait, found); !status.ok()) {
         return status;
@@ -212,7 +226,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
     look_at = now + kLookInterval;
     const bool was_open = shim_open_;
     int frames = 0;
-    if (absl::Status status = DrainShim(kBatch, &frames); !status.ok()) {
+    if (absl::Status status = TakeShimFrames(&frames); !status.ok()) {
       return status;
     }
     bool ready = frames > 0 || shim_open_ != was_open;

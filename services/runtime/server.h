@@ -82,6 +82,8 @@ class Server {
   absl::Status Loop();
   // The loop's steps. `*frames` counts what was taken.
   absl::Status DrainShim(int limit, int* frames);
+  // As many as usually come together; the rest is for the next look.
+  absl::Status TakeShimFrames(int* frames);
   absl::Status DrainControl();
   absl::Status Idle(const Turn& turn);
   absl::Status Spin(Nanoseconds until, bool* found);
@@ -133,6 +135,9 @@ class Server {
   RecentEvents waits_;
   uint64_t raised_before_ = 0;
   Counters counters_;
+  // Where a frame usually comes alone, no other is looked for behind it: the
+  // next wait tells of one.
+  bool frames_come_together_ = true;
   bool hands_shaken_ = false;
   bool shim_open_ = true;
   bool control_open_ = true;

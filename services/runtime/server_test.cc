@@ -243,6 +243,20 @@ TEST(ServerTest, IdleServiceSleeps) {
   EXPECT_LT(rig->Statistics()["turns"] - before, 400u);
 }
 
+// Each costs a wait and a look; no second look that finds nothing.
+TEST(ServerTest, FramesThatComeAloneCostOneLookEach) {
+  auto rig = Rig();
+  const uint64_t before = rig->Statistics()["receives"];
+  constexpr uint64_t kFrames = 100;
+  for (uint64_t i = 0; i < kFrames; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    EXPECT_EQ(rig->Read(kRegs, Toy::kStores, 8), 0u);
+  }
+  const uint64_t looks = rig->Statistics()["receives"] - before;
+  EXPECT_GE(looks, kFrames);
+  EXPECT_LT(looks, kFrames * 3 / 2);
+}
+
 TEST(ServerTest, ResetReturnsTheDeviceToItsStart) {
   auto rig = Rig();
   rig->Write(kRegs, Toy::kScratch, 8, 5);
