@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -25,11 +26,19 @@ class VirtioBlkTest : public ::testing::Test {
   ScratchDirectory scratch_;
 };
 
-TEST_F(VirtioBlkTest, SeaBiosBootsFromTheSecondOfTwoDisks) {
+class VirtioBlkSeaBiosTest : public VirtioBlkTest,
+                             public ::testing::WithParamInterface<const char*> {
+};
+
+TEST_P(VirtioBlkSeaBiosTest, BootsFromTheSecondOfTwoDisks) {
+  if (GetParam() == std::string("kvm") &&
+      access("/dev/kvm", R_OK | W_OK) != 0) {
+    GTEST_SKIP() << "/dev/kvm: not usable on this machine";
+  }
   BootImage first(scratch_.path() + "/a.img", BootImage::Ending::kPowerOff);
   BootImage second(scratch_.path() + "/b.img", BootImage::Ending::kRebootOnce);
-  Process vm({"launcher/vm", "--accel=tcg", "--memory=64MiB",
-              "--device=virtio_blk,id=a,slot=00:06.0",
+  Process vm({"launcher/vm", std::string("--accel=") + GetParam(),
+              "--memory=64MiB", "--device=virtio_blk,id=a,slot=00:06.0",
               "--disk=a,format=raw,file=" + first.path(),
               "--device=virtio_blk,id=b,slot=00:05.0",
               "--disk=b,format=raw,file=" + second.path()});
@@ -41,6 +50,11 @@ TEST_F(VirtioBlkTest, SeaBiosBootsFromTheSecondOfTwoDisks) {
   EXPECT_EQ(second.boots(), 2);
   EXPECT_EQ(first.boots(), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(, VirtioBlkSeaBiosTest,
+                         ::testing::Values("tcg", "kvm"), [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 // Data, discards, ext4 with fsck and trim, the driver unbound under load, the
 // guest rebooted under load: tests/guest/scripts/block_device.sh.
