@@ -37,7 +37,8 @@ class NvmeGuestTest : public ::testing::Test {
         << "machine { type: Q35  accel: TCG  memory: \"512MiB\" vcpus: 2 }\n"
         << "boot { kernel: \"" << RuntimePath("guest_kernel") << "\" initrd: \""
         << std::filesystem::absolute("tools/guest/judges_initrd.cpio").string()
-        << "\"\n cmdline: \"console=ttyS0 quiet panic=-1 "
+        // nvme-cli reads the registers through sysfs, beside the driver.
+        << "\"\n cmdline: \"console=ttyS0 quiet panic=-1 iomem=relaxed "
         << "bulkhead.disk=nvme0n1 bulkhead.script=" << script << "\" }\n"
         << "devices { id: \"nvme0\" nvme { serial: \"BH-GUEST\"\n"
         << "  namespace { image: \"" << small_ << "\" format: QCOW2 }\n"
