@@ -15,7 +15,7 @@ queues=$(argument bulkhead.queues 1)
 interrupts=$(argument bulkhead.interrupts PCI-MSI)
 cpus=$(grep -c ^processor /proc/cpuinfo)
 modprobe -q -a xfs ext4
-phase=find
+phase="find"
 name=none
 
 ok() { report JUDGE "disk=$name phase=$phase result=ok uptime_ms=$(uptime_ms)"; }
@@ -102,7 +102,7 @@ files() {
 
 for name in $(argument bulkhead.disk vda | tr ',' ' '); do
   disk=/dev/$name
-  phase=find
+  phase="find"
   wait_for_block "$name" 30 || fail "no $disk"
   [ "$(pci_driver "$name")" = "$driver" ] || fail "behind $(pci_driver "$name")"
   # shellcheck disable=SC2012  # names of queues
