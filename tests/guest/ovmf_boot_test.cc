@@ -20,9 +20,9 @@ constexpr Seconds kBoot(150);
 
 struct Disk {
   const char* name;
-  const char* device;  // $IMAGE is its disk
-  const char* name_in_menu;
-  const char* path;  // of the disk on its controller, as UEFI writes it
+  const char* device;        // $IMAGE is its disk
+  const char* name_in_menu;  // edk2 gives virtio disks none of their own
+  const char* path;          // of the disk on its controller, as UEFI writes it
 };
 
 class OvmfBootTest : public ::testing::TestWithParam<Disk> {};
@@ -64,7 +64,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Disk{"VirtioBlk",
                            "virtio_blk { disk { image: '$IMAGE' format: RAW } "
                            "}",
-                           "UEFI Misc Device", "Pci(0x5,0x0)"}),
+                           "BdsDxe: loading Boot", "Pci(0x5,0x0)"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace
