@@ -20,12 +20,13 @@
 namespace bulkhead::proxy {
 
 struct MemoryRange {
-  uint64_t address = 0;
-  uint64_t size_bytes = 0;
-  uint64_t ram_offset = 0;
-  bool readable = false;
-  bool writable = false;
-  bool is_ram = false;  // false: a hole, which no service is told of
+  // Without initialisers, so that a table of them takes memory as it fills.
+  uint64_t address;
+  uint64_t size_bytes;
+  uint64_t ram_offset;
+  bool readable;
+  bool writable;
+  bool is_ram;  // false: a hole, which no service is told of
 
   uint64_t last() const { return address + (size_bytes - 1); }
   friend bool operator==(const MemoryRange&, const MemoryRange&) = default;

@@ -38,11 +38,7 @@ Metered::Metered(std::unique_ptr<Backend> inner, const Limits& limits)
   alarm_->wakes = inner_.get();
   alarm_->run = RingAlarms;
   alarm_->done = [](Work*) {};
-  for (Slot& slot : slots_) {
-    slot.owner = this;
-    slot.next = free_;
-    free_ = &slot;
-  }
+  slots_.reserve(kMaxInFlight);
 }
 
 Metered::~Metered() {
@@ -75,6 +71,10 @@ uint64_t Metered::PassesAt(const Request& request, uint64_t now_ns) const {
 
 void Metered::Submit(Request* request) {
   ++in_flight_;
+  if (free_ == nullptr && slots_.size() < kMaxInFlight) {
+    free_ = &slots_.emplace_back();
+    free_->owner = this;
+  }
   if (free_ == nullptr) {
     --in_flight_;
     request->status = IoStatus::kInvalid;

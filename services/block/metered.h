@@ -16,6 +16,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "services/block/backend.h"
@@ -101,7 +102,8 @@ class Metered final : public Backend {
   Slot* free_ = nullptr;
   Slot* held_first_ = nullptr;
   Slot* held_last_ = nullptr;
-  std::array<Slot, kMaxInFlight> slots_;
+  // At most kMaxInFlight, for which there is room: those that were ever used.
+  std::vector<Slot> slots_;
   std::array<Counts, kOperations> counts_;
   uint64_t held_ns_ = 0;
   uint64_t held_requests_ = 0;

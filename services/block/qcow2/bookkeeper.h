@@ -25,6 +25,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "services/block/file_io.h"
 #include "services/block/qcow2/refcounts.h"
@@ -59,11 +60,14 @@ inline constexpr size_t kMaxReleases = 4096;
 inline constexpr size_t kMaxRuns = 64;
 
 struct BookkeeperOrder {
+  // All the memory that it will ever have, untouched until it is filled.
+  BookkeeperOrder() { publish.reserve(kMaxPublications); }
+
   bool must_sync = false;  // a flush waits for steps 1 to 3
   size_t publications = 0;
   size_t releases = 0;
   uint64_t reserve_clusters = 0;
-  std::array<Publication, kMaxPublications> publish;
+  std::vector<Publication> publish;
   std::array<Release, kMaxReleases> release;
 
   // Results.

@@ -211,7 +211,9 @@ bool Engine::FillOrder() {
       order.reserve_clusters == 0) {
     return false;
   }
-  std::copy_n(publications_.begin(), order.publications, order.publish.begin());
+  order.publish.assign(
+      publications_.begin(),
+      publications_.begin() + static_cast<ptrdiff_t>(order.publications));
   std::copy_n(releases_.begin(), order.releases, order.release.begin());
   if (order.must_sync || order.publications > 0 || order.releases > 0) {
     dirty_ = false;
@@ -306,7 +308,9 @@ void Engine::Close() {
   order.publications = publications_.size();
   order.releases = releases_.size();
   order.reserve_clusters = 0;
-  std::copy_n(publications_.begin(), order.publications, order.publish.begin());
+  order.publish.assign(
+      publications_.begin(),
+      publications_.begin() + static_cast<ptrdiff_t>(order.publications));
   std::copy_n(releases_.begin(), order.releases, order.release.begin());
   bookkeeper_->Run(&order);
   if (order.sync_error != 0 || order.publish_error != 0) return;

@@ -6,15 +6,23 @@ namespace bulkhead::block::qcow2 {
 
 L2Cache::L2Cache(size_t slice_bytes, size_t slice_count)
     : slice_bytes_(slice_bytes),
+      slice_count_(slice_count),
       slice_shift_(static_cast<unsigned>(std::countr_zero(slice_bytes))),
       // Not touched before it is used, so an idle cache takes no memory.
       memory_(new uint8_t[slice_bytes * slice_count]),
-      slices_(slice_count),
       buckets_(std::bit_ceil(slice_count * 2), nullptr) {
-  for (size_t i = 0; i < slice_count; ++i) {
-    slices_[i].bytes = &memory_[i * slice_bytes];
-    LinkOldest(&slices_[i]);
+  slices_.reserve(slice_count);
+}
+
+L2Slice* L2Cache::TakeNew() {
+  if (slices_.size() == slice_count_ ||
+      (oldest_ != nullptr && oldest_->state == L2Slice::State::kEmpty)) {
+    return nullptr;
   }
+  L2Slice* slice = &slices_.emplace_back();
+  slice->bytes = &memory_[(slices_.size() - 1) * slice_bytes_];
+  LinkOldest(slice);
+  return slice;
 }
 
 L2Slice** L2Cache::Bucket(uint64_t file_offset) {
@@ -33,8 +41,9 @@ L2Slice* L2Cache::Find(uint64_t file_offset) {
 }
 
 L2Slice* L2Cache::Insert(uint64_t file_offset) {
-  L2Slice* slice = nullptr;
-  for (size_t looked = 0; looked < 2 * slices_.size(); ++looked) {
+  L2Slice* slice = TakeNew();
+  for (size_t looked = 0; slice == nullptr && looked < 2 * slices_.size();
+       ++looked) {
     L2Slice* oldest = oldest_;
     if (oldest->pins == 0 && oldest->state != L2Slice::State::kLoading &&
         !oldest->used) {

@@ -59,7 +59,7 @@ class L2Cache {
   void Forget(uint64_t file_offset, uint64_t bytes);
 
   size_t slice_bytes() const { return slice_bytes_; }
-  size_t slice_count() const { return slices_.size(); }
+  size_t slice_count() const { return slice_count_; }
 
  private:
   L2Slice** Bucket(uint64_t file_offset);
@@ -68,10 +68,14 @@ class L2Cache {
   void LinkNewest(L2Slice* slice);
   void LinkOldest(L2Slice* slice);
 
+  // One that was never used, while there are any.
+  L2Slice* TakeNew();
+
   const size_t slice_bytes_;
+  const size_t slice_count_;
   unsigned slice_shift_ = 0;
   std::unique_ptr<uint8_t[]> memory_;
-  std::vector<L2Slice> slices_;
+  std::vector<L2Slice> slices_;    // those that were ever used
   std::vector<L2Slice*> buckets_;  // a power of two
   L2Slice* oldest_ = nullptr;
   L2Slice* newest_ = nullptr;

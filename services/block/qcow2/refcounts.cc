@@ -31,8 +31,10 @@ Refcounts::Refcounts(FileIo* file, const Header& header)
       table_clusters_(header.refcount_table_clusters),
       blocks_(std::clamp(kCachedBytes >> header.cluster_bits, kMinBlocks,
                          kMaxBlocks)) {
-  for (Block& block : blocks_) {
-    block.bytes.reset(new uint8_t[header.cluster_bytes()]);
+  // In one piece, and not touched before it is used: an idle image takes none.
+  block_memory_.reset(new uint8_t[blocks_.size() << header.cluster_bits]);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    blocks_[i].bytes = &block_memory_[i << header.cluster_bits];
   }
   file_bytes_ = static_cast<uint64_t>(std::max<int64_t>(0, file->Size()));
   file_clusters_ =
@@ -63,7 +65,7 @@ uint64_t Refcounts::max_count() const {
 // "If refcount_bits is less than 8, the counts start at the least significant
 // bit of the byte."
 uint64_t Refcounts::Read(const Block& block, uint64_t entry) const {
-  const uint8_t* bytes = block.bytes.get();
+  const uint8_t* bytes = block.bytes;
   switch (header_.refcount_order) {
     case 3:
       return bytes[entry];
@@ -82,7 +84,7 @@ uint64_t Refcounts::Read(const Block& block, uint64_t entry) const {
 }
 
 void Refcounts::Write(Block* block, uint64_t entry, uint64_t value) const {
-  uint8_t* bytes = block->bytes.get();
+  uint8_t* bytes = block->bytes;
   switch (header_.refcount_order) {
     case 3:
       bytes[entry] = static_cast<uint8_t>(value);
@@ -110,7 +112,7 @@ int Refcounts::Store(const Block& block, uint64_t first_entry, uint64_t count) {
   const uint64_t bits = uint64_t{1} << header_.refcount_order;
   const uint64_t from = first_entry * bits / 8;
   const uint64_t to = ((first_entry + count) * bits + 7) / 8;
-  return WriteBytes(*file_, block.bytes.get() + from, to - from,
+  return WriteBytes(*file_, block.bytes + from, to - from,
                     table_[block.table_index] + from);
 }
 
@@ -140,8 +142,8 @@ int Refcounts::Load(uint64_t table_index, Block** block) {
   Block* victim = Victim();
   victim->table_index = kNone;
   if (const int error =
-          ReadBytes(*file_, victim->bytes.get(), header_.cluster_bytes(),
-                    offset, BeyondEnd::kReadsZeroes);
+          ReadBytes(*file_, victim->bytes, header_.cluster_bytes(), offset,
+                    BeyondEnd::kReadsZeroes);
       error != 0) {
     return error;
   }
@@ -182,13 +184,12 @@ int Refcounts::CreateBlock(uint64_t table_index, uint64_t cluster,
                            Block** block) {
   Block* fresh = Victim();
   fresh->table_index = kNone;
-  memset(fresh->bytes.get(), 0, header_.cluster_bytes());
+  memset(fresh->bytes, 0, header_.cluster_bytes());
   if (const int error = ExtendTo(cluster + 1); error != 0) return error;
   const bool counts_itself = cluster / block_entries() == table_index;
   if (counts_itself) Write(fresh, cluster % block_entries(), 1);
   const uint64_t offset = cluster << header_.cluster_bits;
-  int error =
-      WriteBytes(*file_, fresh->bytes.get(), header_.cluster_bytes(), offset);
+  int error = WriteBytes(*file_, fresh->bytes, header_.cluster_bytes(), offset);
   if (error == 0) error = file_->Sync();
   if (error != 0) return error;
   Be64 entry = offset;
@@ -282,13 +283,12 @@ int Refcounts::WriteGrownTable(uint64_t start, uint64_t blocks,
   Block* fresh = Victim();
   fresh->table_index = kNone;
   for (uint64_t b = 0; b < blocks; ++b) {
-    memset(fresh->bytes.get(), 0, cluster);
+    memset(fresh->bytes, 0, cluster);
     for (uint64_t i = 0; i < entries; ++i) {
       if (b * entries + i < blocks + clusters) Write(fresh, i, 1);
     }
     const uint64_t offset = (start + b) << header_.cluster_bits;
-    if (const int error =
-            WriteBytes(*file_, fresh->bytes.get(), cluster, offset);
+    if (const int error = WriteBytes(*file_, fresh->bytes, cluster, offset);
         error != 0) {
       return error;
     }

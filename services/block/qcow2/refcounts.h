@@ -73,7 +73,7 @@ class Refcounts {
   struct Block {
     uint64_t table_index = kNone;
     uint64_t last_use = 0;
-    std::unique_ptr<uint8_t[]> bytes;
+    uint8_t* bytes = nullptr;
   };
   static constexpr uint64_t kNone = ~uint64_t{0};
 
@@ -110,6 +110,7 @@ class Refcounts {
   uint64_t table_offset_;
   uint64_t table_clusters_;
   std::vector<uint64_t> table_;
+  std::unique_ptr<uint8_t[]> block_memory_;  // of all of them
   std::vector<Block> blocks_;
   uint64_t use_ = 0;
   uint64_t hint_ = 1;
