@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/arena.h"
+#include "proto/fd_socket.h"
 
 namespace bulkhead {
 namespace {
@@ -20,7 +20,7 @@ namespace {
 // back when the next frame comes.
 constexpr size_t kArenaBytes = 4096;
 
-constexpr size_t kControlBytes = CMSG_SPACE(kMaxFrameFds * sizeof(int));
+static_assert(kMaxFrameFds <= kMaxRidingFds);
 
 // A frame that is made anew in the same memory each time.
 class ReusedFrame {
@@ -117,8 +117,6 @@ struct Channel::Buffers {
   bool outgoing_is_used = false;
   std::array<int, kMaxFrameFds> fds;
   size_t fd_count = 0;
-  alignas(cmsghdr) std::array<char, kControlBytes> receive_control;
-  alignas(cmsghdr) std::array<char, kControlBytes> send_control;
   std::array<uint8_t, kMaxFrameBytes> received;
   std::array<uint8_t, kMaxFrameBytes> sent;
 
@@ -127,21 +125,6 @@ struct Channel::Buffers {
       if (fds[i] >= 0) close(fds[i]);
     }
     fd_count = 0;
-  }
-
-  // Notes the fds of a received message, so that none is ever lost.
-  void CollectFds(msghdr* message) {
-    for (cmsghdr* header = CMSG_FIRSTHDR(message); header != nullptr;
-         header = CMSG_NXTHDR(message, header)) {
-      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
-        continue;
-      }
-      const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      const unsigned char* data = CMSG_DATA(header);
-      for (size_t i = 0; i < count && fd_count < kMaxFrameFds; ++i) {
-        memcpy(&fds[fd_count++], data + i * sizeof(int), sizeof(int));
-      }
-    }
   }
 };
 
@@ -176,24 +159,8 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
   }
   frame.SerializeWithCachedSizesToArray(buffers_->sent.data());
 
-  iovec bytes = {buffers_->sent.data(), size_bytes};
-  msghdr message = {};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = buffers_->send_control.data();
-    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  }
-
-  ssize_t sent;
-  do {
-    sent = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
+  const ssize_t sent =
+      SendWithFds(fd_, {buffers_->sent.data(), size_bytes}, fds);
   if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
     return absl::ResourceExhaustedError("the socket's buffer is full");
   }
@@ -212,29 +179,22 @@ absl::Status Channel::Receive(bool wait, Received* received) {
   *received = Received::kNothing;
   buffers_->CloseFds();
 
-  iovec bytes = {buffers_->received.data(), buffers_->received.size()};
-  msghdr message = {};
   ssize_t size_bytes;
-  for (;;) {
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = buffers_->receive_control.data();
-    message.msg_controllen = buffers_->receive_control.size();
-    size_bytes =
-        recvmsg(fd_, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
-    if (size_bytes >= 0) break;
-    if (errno == EINTR) continue;
+  int flags = 0;
+  while ((size_bytes = ReceiveWithFds(
+              fd_, absl::MakeSpan(buffers_->received), wait ? 0 : MSG_DONTWAIT,
+              absl::MakeSpan(buffers_->fds), &buffers_->fd_count, &flags)) <
+         0) {
     if (errno != EAGAIN) return SocketError("recvmsg", errno);
     if (!wait) return absl::OkStatus();
     WaitFor(fd_, POLLIN, -1);
   }
-  buffers_->CollectFds(&message);
 
   absl::Status status;
   if (size_bytes == 0) {
     // The end of the stream, or an empty packet, which no honest peer sends.
     status = absl::UnavailableError("the peer has closed the channel");
-  } else if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+  } else if ((flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     status = absl::DataLossError("a packet is too large or has too many fds");
   } else {
     buffers_->incoming.Renew();
