@@ -21,6 +21,7 @@ enum ExitCode {
   kExitMissingFeature = 69,
   kExitDeviceCrashed = 70,
   kExitPermission = 77,
+  kExitTerminalClosed = 129,  // as after SIGHUP
   kExitViolation = 148,  // a filter killed a process
 };
 

@@ -30,7 +30,7 @@
 #include "proto/channel.h"
 #include "proto/service_config.pb.h"
 #include "proto/service_fds.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 #include "tests/support/own_qemu.h"

@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "console/console_fds.h"
 #include "console/violation_report.h"
+#include "policy/registry.h"
+#include "sandbox/step_text.h"
 #include "sandbox/violation_text.h"
 
 namespace bulkhead::console {
@@ -23,6 +25,14 @@ constexpr int kMostReads = 16;
 
 bool EndedWell(const ProcessEnd& end) {
   return end.code() == CLD_EXITED && end.status() == 0;
+}
+
+sandbox::Report FromFrame(const JailStep& told) {
+  sandbox::Report report;
+  report.step = static_cast<sandbox::Step>(std::min(told.step(), 255U));
+  report.error = told.error();
+  report.detail = told.detail();
+  return report;
 }
 
 sandbox::Place FromFrame(const CodePlace& told) {
@@ -100,7 +110,7 @@ Console::Console(Channel* control, const ConsoleConfig& config)
 void Console::Run() {
   loop_.RunUntil(
       [this] {
-        if (output_.console_closed()) RequestStop();
+        if (output_.console_closed()) LoseTerminal();
         if (guest_paused_ && !output_.console_full() && guest_open_) {
           guest_paused_ = false;
           loop_.Change(kGuestFd, EPOLLIN);
@@ -176,7 +186,7 @@ void Console::OnStdin() {
   const ssize_t got = read(STDIN_FILENO, piece, sizeof(piece));
   if (got <= 0) {
     loop_.Remove(STDIN_FILENO);
-    if (config_.interactive()) RequestStop();
+    if (config_.interactive()) LoseTerminal();
     return;
   }
   std::string to_guest;
@@ -199,7 +209,7 @@ void Console::TakeKey(char byte, std::string* to_guest) {
     case Keys::Command::kNone:
       break;
     case Keys::Command::kQuit:
-      RequestStop();
+      RequestStop(ConsoleRequest::STOP_AT_ONCE);
       break;
     case Keys::Command::kPowerDown:
       if (monitor_open_) qmp_.Execute("system_powerdown");
@@ -292,8 +302,11 @@ void Console::TellReady(size_t index, const ProcessReady& ready) {
       config_.processes_size(), process.name(), ready.microseconds() / 1000.0,
       ready.pid(), process.role(), process.policy_sha256()));
   if (index > 0) return;  // the same for all: told once
-  for (const std::string& missing : ready.unavailable()) {
-    output_.Line(absl::StrCat("       without ", Escape(missing)));
+  for (const JailStep& missing : ready.unavailable()) {
+    output_.Line(absl::StrCat(
+        "       without ",
+        sandbox::UnavailableText(FromFrame(missing),
+                                 policy::FindPolicy(process.policy()))));
   }
 }
 
@@ -303,8 +316,13 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
   switch (failure.kind()) {
     case StartFailure::NO_JAIL:
       error.id = "BH-S201";
-      error.what =
-          absl::StrCat("cannot jail ", name, ": ", Escape(failure.message()));
+      error.what = absl::StrCat(
+          "cannot jail ", name, ": ",
+          sandbox::FailureText(FromFrame(failure.step()),
+                               policy::FindPolicy(subject.described.policy())));
+      error.fix =
+          "the jails of others worked: a limit of this host's is reached "
+          "(user.max_*_namespaces, ulimit -u, memory)";
       break;
     case StartFailure::VIOLATION:
       error.id = "BH-D403";
@@ -425,10 +443,21 @@ void Console::Request(ConsoleRequest::Kind kind) {
   (void)control_.Send();
 }
 
-void Console::RequestStop() {
+void Console::RequestStop(ConsoleRequest::Kind kind) {
   if (stop_told_) return;
   stop_told_ = true;
-  Request(ConsoleRequest::STOP_AT_ONCE);
+  Request(kind);
+}
+
+void Console::LoseTerminal() {
+  if (stop_told_ || !guest_open_) return;
+  const std::string text = FormatError(
+      UserError{.id = "BH-D404",
+                .what = "the guest's terminal (stdout) is closed: the VM ends",
+                .fix = "redirect it to a file, or start the VM inside tmux"}
+          .ToStatus());
+  output_.Line(text.substr(0, text.size() - 1));
+  RequestStop(ConsoleRequest::TERMINAL_CLOSED);
 }
 
 const Console::Subject* Console::Qemu() const {

@@ -72,7 +72,8 @@ class Console {
 
   void Line(const std::string& text);  // with the time in front
   void Request(ConsoleRequest::Kind kind);
-  void RequestStop();
+  void RequestStop(ConsoleRequest::Kind kind);
+  void LoseTerminal();
   const Subject* Qemu() const;
   std::string Seconds() const;
 

@@ -18,7 +18,7 @@
 #include "base/fd.h"
 #include "policy/registry.h"
 #include "policy/sha256.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 #include "vm/memory.h"

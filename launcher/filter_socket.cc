@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "policy/live_filters.h"
 #include "proto/launch.pb.h"
+#include "sandbox/live_filters.h"
 
 namespace bulkhead::launcher {
 namespace {
@@ -23,13 +23,10 @@ std::string Read(const Process& process) {
   reading.set_process(process.name());
   reading.set_pid(process.pid());
   reading.set_policy(process.policy());
-  const absl::StatusOr<std::vector<std::vector<sock_filter>>> filters =
-      policy::ReadLiveFilters(process.pid());
-  if (!filters.ok()) {
-    reading.set_unread(std::string(filters.status().message()));
-    return reading.SerializeAsString();
-  }
-  for (const std::vector<sock_filter>& filter : *filters) {
+  std::vector<std::vector<sock_filter>> filters;
+  reading.set_error(
+      sandbox::ReadFilters(process.pid(), /*detach=*/false, &filters));
+  for (const std::vector<sock_filter>& filter : filters) {
     reading.add_filters(filter.data(), filter.size() * sizeof(sock_filter));
   }
   return reading.SerializeAsString();

@@ -9,7 +9,6 @@
 #include "base/fd.h"
 #include "launcher/plan_file.h"
 #include "launcher/supervisor.h"
-#include "policy/registry.h"
 #include "proto/launch.pb.h"
 
 namespace bulkhead::launcher {
@@ -24,7 +23,7 @@ int Main(int argc, char** argv) {
       return kExitUsage;
     }
   }
-  const ExitCode code = Supervisor(plan, &policy::FindPolicy).Run();
+  const ExitCode code = Supervisor(plan).Run();
   RemoveLeftovers(plan);
   return code;
 }

@@ -8,49 +8,22 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "sandbox/jail.h"
+#include "sandbox/waiting_child.h"
 
 namespace bulkhead::launcher {
-namespace {
 
-absl::StatusOr<sandbox::Process> SpawnAsPlanned(const JailedProcess& planned,
-                                                PolicyFinder find_policy) {
-  sandbox::JailSpec jail;
-  jail.policy = find_policy(planned.policy());
-  jail.program_fd = planned.program_fd();
-  jail.program_path = planned.program_path();
-  jail.arguments = {planned.arguments().begin(), planned.arguments().end()};
-  jail.outside_id = planned.outside_id();
-  jail.mapped_bytes = planned.mapped_bytes();
-  jail.file_bytes = planned.file_bytes();
-  jail.tree = planned.tree();
-  for (const ShownPath& path : planned.shown()) {
-    jail.binds.push_back({path.source(), path.target(), path.writable()});
+std::unique_ptr<Process> Process::Start(const JailedProcess& planned,
+                                        EventLoop* loop, OnFrame on_frame,
+                                        OnEnd on_end,
+                                        sandbox::Report* failure) {
+  int trace_error = 0;
+  if (!sandbox::Release({planned.pid(), planned.pidfd(), planned.jail_socket()},
+                        &trace_error, failure)) {
+    return nullptr;
   }
-  jail.scratch = {planned.scratch().begin(), planned.scratch().end()};
-  jail.mount_proc = planned.role() == JailedProcess::QEMU;
-  for (const InheritedFd& fd : planned.fds()) {
-    jail.fds.push_back({fd.source(), fd.target()});
-  }
-  return sandbox::Spawn(jail);
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Process>> Process::Start(
-    const JailedProcess& planned, PolicyFinder find_policy, EventLoop* loop,
-    OnFrame on_frame, OnEnd on_end) {
-  absl::StatusOr<sandbox::Process> child = SpawnAsPlanned(planned, find_policy);
-  close(planned.program_fd());
-  for (const InheritedFd& fd : planned.fds()) {
-    if (fd.given_away()) close(fd.source());
-  }
-  if (!child.ok()) return child.status();
   auto process = std::unique_ptr<Process>(
       new Process(planned, loop, std::move(on_frame), std::move(on_end)));
-  process->pid_ = child->pid;
-  process->pidfd_ = Fd(child->pidfd);
-  process->unavailable_ = std::move(child->unavailable);
+  process->trace_error_ = trace_error;
   Process* self = process.get();
   loop->Add(self->pidfd_.get(), EPOLLIN, [self](uint32_t) { self->OnExit(); });
   if (self->control_ != nullptr) self->SendFirstFrames();
@@ -63,7 +36,9 @@ Process::Process(const JailedProcess& planned, EventLoop* loop,
     : planned_(planned),
       loop_(loop),
       on_frame_(std::move(on_frame)),
-      on_end_(std::move(on_end)) {
+      on_end_(std::move(on_end)),
+      pid_(planned.pid()),
+      pidfd_(planned.pidfd()) {
   if (planned.control_fd() < 0) return;
   control_ = std::make_unique<Channel>(planned.control_fd());
   loop_->Add(control_->fd(), EPOLLIN, [this](uint32_t) { OnControl(); });

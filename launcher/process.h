@@ -4,7 +4,7 @@
 // TRUST    Everything that comes from the child is hostile: frames are checked
 //          by Channel and by type, and a child that breaks the protocol is
 //          killed. What it says in words is handed on, never looked at.
-// ERRORS   Start: what sandbox::Spawn says. Later: `failure()`.
+// ERRORS   Start: what sandbox::Release says. Later: `failure()`.
 // THREADS  One thread.
 
 #ifndef BULKHEAD_LAUNCHER_PROCESS_H_
@@ -15,20 +15,14 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "absl/status/statusor.h"
 #include "base/event_loop.h"
 #include "base/fd.h"
 #include "proto/channel.h"
 #include "proto/launch.pb.h"
-#include "sandbox/compiled_policy.h"
+#include "sandbox/step.h"
 
 namespace bulkhead::launcher {
-
-// A process's policy by its name; null: there is none.
-using PolicyFinder =
-    const sandbox::CompiledPolicy* (*)(const std::string& name);
 
 class Process {
  public:
@@ -36,11 +30,11 @@ class Process {
   using OnFrame = std::function<void(Process*, const Frame&)>;
   using OnEnd = std::function<void(Process*)>;
 
-  // Spawns it, watches it in `loop` and sends it Hello and its configuration.
-  // Closes the fds that are given away, also when it fails.
-  static absl::StatusOr<std::unique_ptr<Process>> Start(
-      const JailedProcess& planned, PolicyFinder find_policy, EventLoop* loop,
-      OnFrame on_frame, OnEnd on_end);
+  // Lets it go, watches it in `loop` and sends it Hello and its configuration.
+  // Null when it fails: then it is still to be ended.
+  static std::unique_ptr<Process> Start(const JailedProcess& planned,
+                                        EventLoop* loop, OnFrame on_frame,
+                                        OnEnd on_end, sandbox::Report* failure);
   ~Process();
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
@@ -49,8 +43,8 @@ class Process {
   const std::string& name() const { return planned_.name(); }
   const std::string& policy() const { return planned_.policy(); }
   pid_t pid() const { return pid_; }
-  // What this host lacks for its jail.
-  const std::vector<std::string>& unavailable() const { return unavailable_; }
+  // An errno where the host refuses to let it be watched for violations.
+  int trace_error() const { return trace_error_; }
 
   bool ready() const { return ready_; }
   void set_ready() { ready_ = true; }
@@ -90,7 +84,7 @@ class Process {
   const OnEnd on_end_;
   pid_t pid_ = -1;
   Fd pidfd_;
-  std::vector<std::string> unavailable_;
+  int trace_error_ = 0;
   std::unique_ptr<Channel> control_;
   bool ready_ = false;
   bool exited_ = false;

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sandbox/violation.h"
+#include "sandbox/waiting_child.h"
 
 namespace bulkhead::launcher {
 namespace {
@@ -34,6 +35,12 @@ void Print(const std::string& text) {
       write(STDERR_FILENO, text.data(), text.size());
 }
 
+void Fill(const sandbox::Report& report, JailStep* out) {
+  out->set_step(static_cast<uint32_t>(report.step));
+  out->set_error(report.error);
+  out->set_detail(report.detail);
+}
+
 void Fill(const sandbox::Place& place, CodePlace* out) {
   out->set_instruction_pointer(place.instruction_pointer);
   out->set_file_offset(place.file_offset);
@@ -43,9 +50,8 @@ void Fill(const sandbox::Place& place, CodePlace* out) {
 
 }  // namespace
 
-Supervisor::Supervisor(const LaunchPlan& plan, PolicyFinder find_policy)
+Supervisor::Supervisor(const LaunchPlan& plan)
     : plan_(plan),
-      find_policy_(find_policy),
       filter_socket_(plan.filter_socket_fd(), &loop_, &processes_) {
   sigset_t set;
   sigemptyset(&set);
@@ -67,6 +73,11 @@ ExitCode Supervisor::Run() {
   if (qemu_ != nullptr && !qemu_->exited()) EndQemu();
   EndDevices();
   EndConsole();
+  // Those that were never let go.
+  for (int i = static_cast<int>(processes_.size()); i < plan_.processes_size();
+       ++i) {
+    sandbox::EndChild(plan_.processes(i).pid(), plan_.processes(i).pidfd());
+  }
   return failure != kExitOk ? failure : Result();
 }
 
@@ -86,25 +97,24 @@ ExitCode Supervisor::StartAll() {
 
 ExitCode Supervisor::StartOne(const JailedProcess& planned) {
   const auto start = Clock::now();
-  absl::StatusOr<std::unique_ptr<Process>> started = Process::Start(
-      planned, find_policy_, &loop_,
+  sandbox::Report failure;
+  std::unique_ptr<Process> started = Process::Start(
+      planned, &loop_,
       [this](Process* process, const Frame& frame) { OnFrame(process, frame); },
-      [this](Process* process) { OnEnd(process); });
-  if (!started.ok()) {
-    const bool refused = absl::IsFailedPrecondition(started.status());
+      [this](Process* process) { OnEnd(process); }, &failure);
+  if (started == nullptr) {
     if (console_ == nullptr) {
-      Print(absl::StrCat("error BH-S201: cannot jail ", planned.name(), ": ",
-                         started.status().message(), "\n"));
+      Print(absl::StrCat("error BH-S201: cannot start the console: step ",
+                         static_cast<int>(failure.step), ", errno ",
+                         failure.error, "\n"));
     } else {
-      StartFailure* failure =
-          NewEvent(processes_.size() - 1)->mutable_failure();
-      failure->set_kind(refused ? StartFailure::NO_JAIL : StartFailure::BROKEN);
-      failure->set_message(std::string(started.status().message()));
+      Fill(failure,
+           NewEvent(processes_.size() - 1)->mutable_failure()->mutable_step());
       Tell();
     }
-    return refused ? kExitMissingFeature : kExitInternal;
+    return kExitMissingFeature;
   }
-  processes_.push_back(*std::move(started));
+  processes_.push_back(std::move(started));
   Process* process = processes_.back().get();
   const bool is_qemu = process->role() == JailedProcess::QEMU;
   if (is_qemu) qemu_ = process;
@@ -127,8 +137,11 @@ ExitCode Supervisor::StartOne(const JailedProcess& planned) {
   ready->set_microseconds(std::chrono::duration_cast<std::chrono::microseconds>(
                               Clock::now() - start)
                               .count());
-  for (const std::string& text : process->unavailable()) {
-    ready->add_unavailable(text);
+  *ready->mutable_unavailable() = planned.unavailable();
+  if (process->trace_error() != 0) {
+    Fill({sandbox::Report::kUnavailable, sandbox::Step::kTracing,
+          process->trace_error(), 0},
+         ready->add_unavailable());
   }
   Tell();
   return kExitOk;
@@ -232,6 +245,7 @@ ExitCode Supervisor::Result() const {
       code = process.get() == console_ ? kExitInternal : kExitDeviceCrashed;
     }
   }
+  if (code == kExitOk && terminal_closed_) return kExitTerminalClosed;
   if (code != kExitOk || qemu_ == nullptr) return code;
   if (guest_end_ == ConsoleRequest::GUEST_PANICKED) return kExitGuestPanic;
   if (!qemu_->ended_well()) return kExitQemuCrashed;
@@ -242,6 +256,7 @@ void Supervisor::OnSignals() {
   signalfd_siginfo info;
   while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
     if (info.ssi_signo == SIGHUP || info.ssi_signo == SIGQUIT) {
+      terminal_closed_ |= info.ssi_signo == SIGHUP;
       AskToStop(/*at_once=*/true);
     } else if (info.ssi_signo != SIGCHLD) {
       // The second one is for those who do not want to wait.
@@ -317,7 +332,9 @@ void Supervisor::OnEnd(Process* process) {
 }
 
 void Supervisor::TakeRequest(ConsoleRequest::Kind kind) {
-  if (kind == ConsoleRequest::STOP_AT_ONCE) {
+  if (kind == ConsoleRequest::STOP_AT_ONCE ||
+      kind == ConsoleRequest::TERMINAL_CLOSED) {
+    terminal_closed_ |= kind == ConsoleRequest::TERMINAL_CLOSED;
     AskToStop(/*at_once=*/true);
   } else if (kind == ConsoleRequest::QEMU_READY && qemu_ != nullptr) {
     qemu_->set_ready();

@@ -29,8 +29,7 @@ namespace bulkhead::launcher {
 
 class Supervisor {
  public:
-  // `find_policy` gives a process's policy by its name.
-  Supervisor(const LaunchPlan& plan, PolicyFinder find_policy);
+  explicit Supervisor(const LaunchPlan& plan);
   ~Supervisor();
 
   // From the first start to the last end. No process is left afterwards.
@@ -64,7 +63,6 @@ class Supervisor {
   static void Complain(const Process& console);
 
   const LaunchPlan& plan_;
-  const PolicyFinder find_policy_;
   EventLoop loop_;
   Terminal terminal_;
   Fd signals_;
@@ -76,6 +74,7 @@ class Supervisor {
   size_t statistics_ = 0;  // how many processes have sent theirs
   bool stop_asked_ = false;
   bool stop_at_once_ = false;
+  bool terminal_closed_ = false;
   bool shutting_down_ = false;
   ConsoleRequest::Kind guest_end_ = ConsoleRequest::NOTHING;
 };

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,10 +47,6 @@ namespace {
 
 using policy::FilterPhase;
 using policy::Learner;
-
-// Every call stops the process, for us to look at.
-constexpr sock_filter kStopAtEachCall[] = {
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE)};
 
 struct Subject {
   std::string policy;  // "": it has not become its program yet
@@ -142,16 +137,6 @@ void Look(pid_t thread) {
   }
 }
 
-// The policy in every respect but its filter.
-const sandbox::CompiledPolicy* OpenPolicy(const std::string& name) {
-  static auto& opened = *new std::map<std::string, sandbox::CompiledPolicy>;
-  const sandbox::CompiledPolicy* policy = policy::FindPolicy(name);
-  if (policy == nullptr) return nullptr;
-  sandbox::CompiledPolicy& copy = opened.emplace(name, *policy).first->second;
-  copy.launch_filter = kStopAtEachCall;
-  return &copy;
-}
-
 int Main(int argc, char** argv) {
   LaunchPlan plan;
   {
@@ -169,7 +154,7 @@ int Main(int argc, char** argv) {
     Planned()[line] = process.policy();
   }
   sandbox::ObserveSeccompStops(Look);
-  const int code = launcher::Supervisor(plan, OpenPolicy).Run();
+  const int code = launcher::Supervisor(plan).Run();
   launcher::RemoveLeftovers(plan);
   fprintf(stderr, "\nlearnt, with no filter in force:\n");
   for (const auto& [name, learner] : Learners()) {

@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "policy/live_filters.h"
 #include "proto/launch.pb.h"
 
 namespace bulkhead::policy {
@@ -71,9 +72,9 @@ absl::StatusOr<int> Connect(const Socket& socket_name) {
 
 absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
     const FilterReading& reading) {
-  if (!reading.unread().empty()) {
+  if (reading.error() != 0) {
     return absl::PermissionDeniedError(
-        absl::StrCat("its launcher: ", reading.unread()));
+        absl::StrCat("its launcher: ", WhyUnread(reading.error())));
   }
   std::vector<std::vector<sock_filter>> filters;
   for (const std::string& bytes : reading.filters()) {

@@ -23,7 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "policy/lsi53c895a.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 

@@ -1,5 +1,5 @@
-// LiveFilters reads the seccomp filters of a running process back from the
-// kernel (PTRACE_SECCOMP_GET_FILTER). The process is stopped for a moment.
+// LiveFilters reads the seccomp filters of a running process back for an
+// auditor (sandbox/live_filters.h), with words for what goes wrong.
 //
 // TRUST    What it reads is the kernel's copy.
 // ERRORS   PermissionDenied: the caller is not its tracer and cannot become
@@ -13,6 +13,7 @@
 #include <linux/filter.h>
 #include <sys/types.h>
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,6 +23,9 @@ namespace bulkhead::policy {
 // The oldest first. The caller may already be the tracer of `pid`.
 absl::StatusOr<std::vector<std::vector<sock_filter>>> ReadLiveFilters(
     pid_t pid);
+
+// What an errno of sandbox::ReadFilters means.
+std::string WhyUnread(int error);
 
 }  // namespace bulkhead::policy
 

@@ -32,7 +32,7 @@ class MpqemuTest : public testing::Test {
   // What was asked before has been done.
   void Settle() { ASSERT_TRUE(qemu().ReadConfig(0, 4).has_value()); }
 
-  ShimRig rig_{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig_{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
 };
 
 TEST_F(MpqemuTest, ConfigurationSpaceIsReadAndWritten) {
@@ -191,7 +191,7 @@ class MalformedMessageTest : public testing::TestWithParam<Malformed> {};
 // What the protocol does not say ends the connection, and nothing else: the
 // service lives, and is told that QEMU has gone.
 TEST_P(MalformedMessageTest, EndsTheConnectionAndNothingElse) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   ASSERT_TRUE(rig.mpqemu().ReadConfig(0, 4).has_value());
   TestEventfd fd;
   const Malformed& message = GetParam();
@@ -251,7 +251,7 @@ TEST(HostileMpqemuTest, MemoryThatWrapsOrOverlapsEndsTheConnection) {
        {{0x5000, 1, 0, -1}, {0, 0x10000, 0, -1}}},
       {"no size", {{0, 0x1000, 0, -1}, {0x2000, 0, 0, -1}}}};
   for (const Absurd& absurd : kAbsurd) {
-    ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+    ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
     std::vector<MpqemuClient::Range> ranges = absurd.ranges;
     for (MpqemuClient::Range& range : ranges) range.fd = rig.ram_memfd();
     rig.mpqemu().SyncSysmem(ranges);
@@ -263,7 +263,7 @@ TEST(HostileMpqemuTest, MemoryThatWrapsOrOverlapsEndsTheConnection) {
 // The largest range that there is, and offsets that would wrap: legal, and no
 // RAM of this VM.
 TEST(HostileMpqemuTest, MemoryBeyondTheRamIsAHoleWithoutHarm) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   const int ram = rig.ram_memfd();
   rig.mpqemu().SyncSysmem({{0, ~uint64_t{0}, 0, ram}});
   rig.mpqemu().SyncSysmem({{0x1000, 0x1000, ~uint64_t{0}, ram}});
@@ -273,7 +273,7 @@ TEST(HostileMpqemuTest, MemoryBeyondTheRamIsAHoleWithoutHarm) {
 }
 
 TEST(HostileMpqemuTest, OnlyEventfdsBecomeInterrupts) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   const int memfd = memfd_create("x", MFD_CLOEXEC);
   rig.mpqemu().SetIrqfd(memfd, memfd);
   EXPECT_EQ(rig.mpqemu().ReadConfig(0, 4), std::nullopt);
@@ -282,7 +282,7 @@ TEST(HostileMpqemuTest, OnlyEventfdsBecomeInterrupts) {
 }
 
 TEST(HostileMpqemuTest, NonsensicalAccessesReadAsNothing) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   MpqemuClient& qemu = rig.mpqemu();
   qemu.WriteConfig(0x10, kMemoryBase, 4);
   for (int32_t size : {0, 3, 5, 8, -1, -4, 0x40000000}) {
@@ -308,7 +308,7 @@ size_t OpenFds() {
 }
 
 TEST(HostileMpqemuTest, DescriptorsDoNotAddUp) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   TestEventfd fd;
   const auto say_all = [&] {
     for (int i = 0; i < 20; ++i) {
@@ -325,7 +325,7 @@ TEST(HostileMpqemuTest, DescriptorsDoNotAddUp) {
 }
 
 TEST(HostileMpqemuTest, MessageInSingleBytesKeepsItsDescriptors) {
-  ShimRig rig{FakeService::Options(), MPQEMU_PROTOCOL};
+  ShimRig rig{FakeService::Options(), ShimRig::FrontEndKind::kMpqemu};
   mpqemu::SyncSysmem table = {};
   table.size_bytes[0] = 0x1000;
   const std::string bytes =

@@ -140,9 +140,9 @@ class ServiceLink {
   };
   // Loads of one window; what else is owed meanwhile fits as well.
   static constexpr size_t kWindow = 32;
-  // More than a service's socket takes while it is stopped: one that is merely
-  // late loses nothing by what it owes.
-  static constexpr size_t kMaxOwed = 1024;
+  // More than all the ranges of memory that there can be: a service that is
+  // merely late loses nothing by what it owes.
+  static constexpr size_t kMaxOwed = 8192;
 
   const ShadowHeader& shadow_header() const {
     return *reinterpret_cast<const ShadowHeader*>(shadow_);

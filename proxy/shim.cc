@@ -52,7 +52,6 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
     settings.deadlines.handshake =
         config.handshake_deadline_ms() * kMillisecond;
   }
-  settings.protocol = config.protocol();
   if (CpuCount() >= 2) {
     settings.deadlines.spin =
         std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);

@@ -23,7 +23,6 @@ namespace bulkhead::proxy {
 struct ShimSettings {
   RamIdentity ram;
   Deadlines deadlines;
-  QemuProtocol protocol = VFIO_USER_PROTOCOL;
 };
 
 // Waits for the launcher's Hello and Configure, and answers with Hello.

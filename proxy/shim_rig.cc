@@ -26,7 +26,7 @@ std::pair<int, int> ChannelPair() {
 
 }  // namespace
 
-ShimRig::ShimRig(FakeService::Options options, QemuProtocol protocol) {
+ShimRig::ShimRig(FakeService::Options options, FrontEndKind kind) {
   char name[] = "/tmp/shimXXXXXX";
   directory_ = mkdtemp(name);
   path_ = directory_ + "/vfio-user.sock";
@@ -55,7 +55,6 @@ ShimRig::ShimRig(FakeService::Options options, QemuProtocol protocol) {
   config->set_ram_inode(status.st_ino);
   config->set_ram_bytes(kRamBytes);
   config->set_handshake_deadline_ms(300);
-  config->set_protocol(protocol);
   control_->Send().IgnoreError();
   ShimSettings settings = ReceiveSettings(*shim_control_).value();
   settings.deadlines.acknowledge = kAcknowledgeTime;
@@ -64,7 +63,7 @@ ShimRig::ShimRig(FakeService::Options options, QemuProtocol protocol) {
   const auto [shim_end, service_end] = ChannelPair();
   service_ = std::make_unique<FakeService>(service_end, std::move(options));
   device_ = std::make_unique<RemoteDevice>(settings.deadlines, settings.ram);
-  if (settings.protocol == MPQEMU_PROTOCOL) {
+  if (kind == FrontEndKind::kMpqemu) {
     std::array<int, 2> ends;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
       abort();

@@ -26,15 +26,16 @@ inline constexpr Nanoseconds kAcknowledgeTime = 400'000'000;
 class ShimRig {
  public:
   ShimRig() : ShimRig(FakeService::Options()) {}
+  enum class FrontEndKind { kVfioUser, kMpqemu };
   explicit ShimRig(FakeService::Options options,
-                   QemuProtocol protocol = VFIO_USER_PROTOCOL);
+                   FrontEndKind kind = FrontEndKind::kVfioUser);
   ~ShimRig();
 
   // A QEMU that has negotiated.
   std::unique_ptr<VfioUserClient> Attach();
   // A QEMU that has only connected.
   std::unique_ptr<VfioUserClient> Connect();
-  // MPQEMU_PROTOCOL: the QEMU that holds the other end.
+  // kMpqemu: the QEMU that holds the other end.
   MpqemuClient& mpqemu() { return *mpqemu_; }
 
   FakeService& service() { return *service_; }

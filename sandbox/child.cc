@@ -269,40 +269,6 @@ class Child {
 
 }  // namespace
 
-const char* StepName(Step step) {
-  constexpr const char* kNames[] = {
-      "giving fds their numbers",
-      "waiting for the launcher",
-      "making a session",
-      "taking its ids",
-      "asking to die with the launcher",
-      "making mounts private",
-      "opening a part of the root",
-      "mounting the root",
-      "showing a part of the root",
-      "mounting /proc",
-      "mounting a scratch folder",
-      "entering the root",
-      "making the root read-only",
-      "naming the host",
-      "opening the program",
-      "giving up new privileges",
-      "Landlock",
-      "resource limit",
-      "core scheduling",
-      "speculative store bypass control",
-      "indirect branch speculation control",
-      "memory-deny-write-execute",
-      "locking securebits",
-      "dropping capabilities",
-      "installing the launch filter",
-      "executing the program",
-  };
-  static_assert(sizeof(kNames) / sizeof(kNames[0]) ==
-                static_cast<size_t>(Step::kCount));
-  return kNames[static_cast<size_t>(step)];
-}
-
 void RunChild(const JailSpec& spec, int socket) { Child(spec, socket).Run(); }
 
 }  // namespace bulkhead::sandbox

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "sandbox/child.h"
+#include "sandbox/step.h"
 
 namespace bulkhead::sandbox {
 

@@ -1,13 +1,16 @@
-// Spawn starts a process in a jail: new namespaces, a root with nothing (or a
-// runtime tree) in it, no capability, no new privileges, exact fds, resource
-// limits, and its policy's launch filter. The program is executed from an fd.
+// PrepareJail makes a process in a jail: new namespaces, a root with nothing
+// (or a runtime tree) in it, no capability, no new privileges, exact fds,
+// resource limits, and its policy's launch filter. The program is executed from
+// an fd.
 //
 // TRUST    Everything here is the launcher's own. The child is trusted until
 //          its exec and never after.
-// ERRORS   FailedPrecondition: this host refuses (the message names the sysctl,
-//          the AppArmor rule or the missing feature and what to do about it);
-//          Internal names the step that failed and its errno. No process is
-//          left behind by an error.
+// ERRORS   A Report: the step that failed and its errno. No process is left
+//          behind. spawn.h has words and advice.
+// GROUPS   Supplementary groups stay with the child, and no one can drop them
+// in
+//          its user namespace: a root that has some drops them before, as
+//          Prepare does (spawn.h).
 // THREADS  One thread; the caller must be single-threaded (clone), and must
 //          not end that thread while the process lives (it dies with it).
 
@@ -17,11 +20,13 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "sandbox/compiled_policy.h"
+#include "sandbox/step.h"
+#include "sandbox/waiting_child.h"
 
 namespace bulkhead::sandbox {
 
@@ -59,9 +64,6 @@ struct JailSpec {
   // the policy says.
   uint64_t file_bytes = 0;
 
-  // Placed in this cgroup (v2 directory) from its first instruction on, if any.
-  int cgroup_fd = -1;
-
   // TREE roots only. The root is a small read-only tmpfs that shows the entries
   // of `tree` read-only, then the binds, then an empty writable tmpfs for each
   // path in `scratch`.
@@ -76,17 +78,14 @@ struct JailSpec {
 
 inline constexpr uid_t kInsideId = 65534;
 
-struct Process {
-  pid_t pid = -1;
-  int pidfd = -1;  // the caller's to close
-  // Watched for violations: call HandleStops (sandbox/violation.h) on SIGCHLD.
-  bool watched = false;
-  // What the host could not give, in words ("core scheduling: not supported
-  // by this kernel"); shown by the launcher, never silently dropped.
-  std::vector<std::string> unavailable;
+struct JailedChild : WaitingChild {
+  // What the host could not give; shown by the launcher's console, never
+  // silently dropped.
+  std::vector<Report> unavailable;
 };
 
-absl::StatusOr<Process> Spawn(const JailSpec& spec);
+// A child that waits to be released; or nothing, and what failed in *failure.
+std::optional<JailedChild> PrepareJail(const JailSpec& spec, Report* failure);
 
 }  // namespace bulkhead::sandbox
 

@@ -1,6 +1,6 @@
 // ViolationWatch tells the launcher which system call a process was killed for.
 // A filter that kills leaves nothing in the exit status; so the launcher is the
-// tracer of the processes it spawns, asks the kernel to stop each thread where
+// tracer of the processes it lets go, asks the kernel to stop each thread where
 // its exit begins, and reads the registers there. No code of the dying process
 // runs, its system calls are not slowed (nothing traces them), and when the
 // launcher dies the kernel kills every process it watched.

@@ -11,7 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "console/console_fds.h"
+#include "learn/stop_filter.h"
 #include "proto/launch.pb.h"
+#include "sandbox/spawn.h"
 #include "vm/runfiles.h"
 
 namespace bulkhead::vm {
@@ -109,45 +111,19 @@ void ConfigureShim(const Plan& plan, const PlannedProcess& process,
   }
   shim->set_ram_bytes(plan.ram_bytes);
   shim->set_access_deadline_ms(plan.access_deadline_ms);
-  if (plan.frontend == X_PCI_PROXY) shim->set_protocol(MPQEMU_PROTOCOL);
   shim->set_spin_limit_us(
       plan.devices[process.device].config.polling().spin_limit_us());
 }
 
-absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
-                  const Resources& resources, const RunOptions& options,
-                  JailedProcess* out) {
+void Fill(const Plan& plan, const PlannedProcess& process, int index,
+          const Resources& resources, const RunOptions& options,
+          JailedProcess* out) {
   out->set_role(RoleOf(process.role));
   out->set_name(process.name);
   out->set_policy(process.policy->name);
-  if (RunsInTree(process)) out->set_program_path(process.program);
   for (const std::string& argument : process.arguments) {
     out->add_arguments(argument);
   }
-  for (const PlannedFd& fd : process.fds) {
-    InheritedFd* inherited = out->add_fds();
-    inherited->set_source(resources.Get(fd.resource));
-    inherited->set_target(fd.target);
-    // A log pipe stands three times; its last one goes.
-    inherited->set_given_away(
-        IsGivenAway(fd.resource.kind) &&
-        (fd.resource.kind != Kind::kLog || fd.target == STDERR_FILENO));
-    if (inherited->source() < 0) {
-      return absl::InternalError(
-          absl::StrCat(process.name, ": nothing was made for fd ", fd.target));
-    }
-  }
-  out->set_outside_id(process.outside_id);
-  out->set_mapped_bytes(process.mapped_bytes);
-  out->set_file_bytes(process.file_bytes);
-  out->set_tree(process.tree);
-  for (const sandbox::Bind& bind : process.binds) {
-    ShownPath* shown = out->add_shown();
-    shown->set_source(bind.source);
-    shown->set_target(bind.target);
-    shown->set_writable(bind.writable);
-  }
-  for (const std::string& path : process.scratch) out->add_scratch(path);
   out->set_control_fd(resources.Get({Kind::kControlLauncher, -1, index}));
   switch (process.role) {
     case Role::kService:
@@ -170,22 +146,94 @@ absl::Status Fill(const Plan& plan, const PlannedProcess& process, int index,
     case Role::kRemote:
       break;
   }
-  return absl::OkStatus();
 }
 
 // The console names places in programs, so it reads their symbols.
-void ShowProgram(int program, int index, LaunchPlan* plan) {
-  JailedProcess* console = plan->mutable_processes(0);
-  ConsoleConfig* config = console->mutable_configure()->mutable_console();
-  struct stat status;
-  if (index >= console::kMostProgramFds || fstat(program, &status) != 0) return;
-  config->mutable_processes(index)->set_program_inode(status.st_ino);
-  InheritedFd* fd = console->add_fds();
-  fd->set_source(program);
-  fd->set_target(console::kFirstProgramFd + index);
+void ShowPrograms(const std::vector<Fd>& programs, ConsoleConfig* config,
+                  sandbox::JailSpec* console) {
+  for (int i = 0; i < config->processes_size(); ++i) {
+    const int program = programs[i + 1].get();
+    struct stat status;
+    if (i >= console::kMostProgramFds || fstat(program, &status) != 0) return;
+    config->mutable_processes(i)->set_program_inode(status.st_ino);
+    console->fds.push_back({program, console::kFirstProgramFd + i});
+  }
+}
+
+absl::StatusOr<sandbox::JailSpec> JailOf(const PlannedProcess& process,
+                                         int program_fd,
+                                         const Resources& resources) {
+  sandbox::JailSpec jail;
+  jail.policy = process.policy;
+  jail.program_fd = program_fd;
+  if (RunsInTree(process)) jail.program_path = process.program;
+  jail.arguments = process.arguments;
+  for (const PlannedFd& fd : process.fds) {
+    jail.fds.push_back({resources.Get(fd.resource), fd.target});
+    if (jail.fds.back().source < 0) {
+      return absl::InternalError(
+          absl::StrCat(process.name, ": nothing was made for fd ", fd.target));
+    }
+  }
+  jail.outside_id = process.outside_id;
+  jail.mapped_bytes = process.mapped_bytes;
+  jail.file_bytes = process.file_bytes;
+  jail.tree = process.tree;
+  jail.binds = process.binds;
+  jail.scratch = process.scratch;
+  jail.mount_proc = process.role == Role::kQemu;
+  return jail;
+}
+
+absl::Status NoJail(const std::string& name, const absl::Status& why) {
+  const std::string said(why.message());
+  const size_t advice = said.find("; ");
+  return UserError{
+      .exit_code =
+          absl::IsFailedPrecondition(why) ? kExitMissingFeature : kExitInternal,
+      .id = "BH-S201",
+      .what = absl::StrCat("cannot jail ", name, ": ", said.substr(0, advice)),
+      .fix = advice == std::string::npos
+                 ? "nothing that is known explains it: report it, with the "
+                   "kernel's version"
+                 : said.substr(advice + 2)}
+      .ToStatus();
 }
 
 }  // namespace
+
+Handover::~Handover() {
+  for (const sandbox::JailedChild& child : children_) {
+    sandbox::EndChild(child.pid, child.pidfd);
+    close(child.pidfd);
+    close(child.socket);
+  }
+}
+
+// From here on it waits, with all that it will ever have.
+absl::Status Handover::Prepare(const PlannedProcess& process,
+                               const sandbox::JailSpec& jail, bool learn,
+                               JailedProcess* out) {
+  sandbox::JailSpec spec = jail;
+  sandbox::CompiledPolicy open = *jail.policy;
+  if (learn) {
+    open.launch_filter = learn::kStopAtEachCall;
+    spec.policy = &open;
+  }
+  absl::StatusOr<sandbox::JailedChild> child = sandbox::Prepare(spec);
+  if (!child.ok()) return NoJail(process.name, child.status());
+  children_.push_back(*std::move(child));
+  out->set_pid(children_.back().pid);
+  out->set_pidfd(children_.back().pidfd);
+  out->set_jail_socket(children_.back().socket);
+  for (const sandbox::Report& missing : children_.back().unavailable) {
+    JailStep* step = out->add_unavailable();
+    step->set_step(static_cast<uint32_t>(missing.step));
+    step->set_error(missing.error);
+    step->set_detail(missing.detail);
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<Handover> Handover::Make(const Plan& plan,
                                         const Resources& resources,
@@ -206,19 +254,30 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
   for (const std::string& path : resources.leftovers()) {
     out.add_leftovers(path);
   }
+  std::vector<Fd> programs;
   for (size_t i = 0; i < plan.processes.size(); ++i) {
     const PlannedProcess& process = plan.processes[i];
-    JailedProcess* jailed = out.add_processes();
-    absl::Status status =
-        Fill(plan, process, static_cast<int>(i), resources, options, jailed);
-    if (!status.ok()) return status;
+    Fill(plan, process, static_cast<int>(i), resources, options,
+         out.add_processes());
     absl::StatusOr<Fd> program = OpenProgram(
         process.program, RunsInTree(process) ? process.tree + process.program
                                              : FindRunfile(process.program));
     if (!program.ok()) return program.status();
-    jailed->set_program_fd(program->get());
-    if (i > 0) ShowProgram(program->get(), static_cast<int>(i) - 1, &out);
-    handover.programs_.push_back(*std::move(program));
+    programs.push_back(*std::move(program));
+  }
+  for (size_t i = 0; i < plan.processes.size(); ++i) {
+    const PlannedProcess& process = plan.processes[i];
+    JailedProcess* planned = out.mutable_processes(static_cast<int>(i));
+    absl::StatusOr<sandbox::JailSpec> jail =
+        JailOf(process, programs[i].get(), resources);
+    if (!jail.ok()) return jail.status();
+    if (process.role == Role::kConsole) {
+      ShowPrograms(programs, planned->mutable_configure()->mutable_console(),
+                   &*jail);
+    }
+    absl::Status status =
+        handover.Prepare(process, *jail, options.learn, planned);
+    if (!status.ok()) return status;
   }
   handover.plan_ = Fd(memfd_create("plan", MFD_CLOEXEC));
   const std::string bytes = out.SerializeAsString();
@@ -233,8 +292,9 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
 absl::Status Handover::Execute(const Resources& resources) const {
   bool kept = resources.KeepOverExec();
   kept = kept && fcntl(plan_.get(), F_SETFD, 0) == 0;
-  for (const Fd& program : programs_) {
-    kept = kept && fcntl(program.get(), F_SETFD, 0) == 0;
+  for (const sandbox::JailedChild& child : children_) {
+    kept = kept && fcntl(child.pidfd, F_SETFD, 0) == 0 &&
+           fcntl(child.socket, F_SETFD, 0) == 0;
   }
   for (const int fd : kept_) {
     kept = kept && (fd < 0 || fcntl(fd, F_SETFD, 0) == 0);

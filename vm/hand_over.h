@@ -1,8 +1,10 @@
-// HandOver turns a plan whose fds are all there into the launcher's own plan
-// and becomes the launcher.
+// HandOver makes the processes of a plan whose fds are all there, each waiting
+// in its jail, and becomes the launcher, which lets them go.
 //
-// TRUST    The last step of `vm`: nothing that a guest wrote exists yet.
-// ERRORS   UserError: a program is missing. Internal: exec, with its errno.
+// TRUST    The last step of `vm`: no program has run in a jail yet.
+// ERRORS   UserError: a program is missing, or this host refuses a jail, and
+//          what to do about it. Internal: exec, with its errno. No process is
+//          left behind.
 // THREADS  One thread.
 
 #ifndef BULKHEAD_VM_HAND_OVER_H_
@@ -15,6 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/fd.h"
+#include "proto/launch.pb.h"
+#include "sandbox/jail.h"
 #include "vm/plan.h"
 #include "vm/resources.h"
 
@@ -33,6 +37,12 @@ struct RunOptions {
 // Everything that the launcher needs, ready to be executed.
 class Handover {
  public:
+  Handover() = default;
+  Handover(Handover&&) = default;
+  Handover(const Handover&) = delete;
+  Handover& operator=(const Handover&) = delete;
+  ~Handover();
+
   static absl::StatusOr<Handover> Make(const Plan& plan,
                                        const Resources& resources,
                                        const RunOptions& options);
@@ -42,9 +52,13 @@ class Handover {
   absl::Status Execute(const Resources& resources) const;
 
  private:
+  absl::Status Prepare(const PlannedProcess& process,
+                       const sandbox::JailSpec& jail, bool learn,
+                       JailedProcess* out);
+
   std::string launcher_;
   Fd plan_;
-  std::vector<Fd> programs_;
+  std::vector<sandbox::JailedChild> children_;
   std::vector<int> kept_;
 };
 

@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "vm/image_lock.h"
@@ -158,6 +161,24 @@ absl::Status MakeDirect(const Description& description, const ImageUse& use,
   return absl::OkStatus();
 }
 
+// Whether this process has the file of `fd` open a second time: the lock that
+// is in the way is its own.
+bool IsOpenTwice(int fd) {
+  struct stat wanted;
+  if (fstat(fd, &wanted) != 0) return false;
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/self/fd", error)) {
+    const int other = std::atoi(entry.path().filename().c_str());
+    struct stat status;
+    if (other != fd && fstat(other, &status) == 0 &&
+        status.st_dev == wanted.st_dev && status.st_ino == wanted.st_ino) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 uint64_t MostImageBytes(int fd, ImageFormat format, uint64_t size_bytes) {
@@ -219,6 +240,12 @@ absl::StatusOr<OpenedImage> OpenImage(const Description& description,
   }
 
   const int error = LockImage(image.fd.get(), !use.read_only);
+  if ((error == EAGAIN || error == EACCES) && IsOpenTwice(image.fd.get())) {
+    return description.ErrorAt(
+        use.field + ".image", kExitBadConfig, "BH-C105",
+        absl::StrCat(use.path, " is named twice, and not read-only both times"),
+        "an image of its own for each disk");
+  }
   if (error == EAGAIN || error == EACCES) {
     return description.ErrorAt(
         use.field + ".image", kExitBadConfig, "BH-C105",

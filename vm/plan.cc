@@ -425,12 +425,6 @@ bool IsHeld(const Plan& plan, const Resource& resource) {
   return false;
 }
 
-bool IsGivenAway(Kind kind) {
-  // A service that is started again needs its images, and its connectors.
-  return kind != Kind::kRam && kind != Kind::kState && kind != Kind::kImage &&
-         kind != Kind::kConnector && kind != Kind::kUser;
-}
-
 std::string NameOf(const Resource& resource, const Plan& plan) {
   const PlannedDevice* device =
       resource.device >= 0 ? &plan.devices[resource.device] : nullptr;

@@ -61,10 +61,6 @@ struct Resource {
   int index = 0;
 };
 
-// Whether only one process may hold it: the launcher lets go of it once that
-// process runs.
-bool IsGivenAway(Resource::Kind kind);
-
 // Whether any process of the plan holds it.
 struct Plan;
 bool IsHeld(const Plan& plan, const Resource& resource);

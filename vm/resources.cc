@@ -35,7 +35,17 @@ std::tuple<Kind, int, int> KeyOf(const Resource& resource) {
 }
 
 absl::Status Failed(const std::string& what) {
-  return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno)));
+  const int error = errno;
+  if (error == EMFILE || error == ENFILE || error == ENOMEM) {
+    return UserError{.exit_code = kExitMissingFeature,
+                     .id = "BH-S205",
+                     .what = absl::StrCat(what, ": ", ErrnoText(error)),
+                     .fix = error == EMFILE
+                                ? "raise this shell's limit: ulimit -n 1024"
+                                : "end other programs"}
+        .ToStatus();
+  }
+  return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(error)));
 }
 
 absl::Status DirectoryError(const std::string& directory,
@@ -213,6 +223,17 @@ absl::Status Resources::MakePair(int type, const Resource& one,
   return absl::OkStatus();
 }
 
+void Resources::Widen(const Resource& resource) {
+  // Half of what the kernel counts: some 10,000 frames.
+  constexpr int kBytes = 4 << 20;
+  const int fd = fds_[KeyOf(resource)].get();
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &kBytes, sizeof(kBytes)) !=
+      0) {
+    // Not root: as much as net.core.wmem_max allows.
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kBytes, sizeof(kBytes));
+  }
+}
+
 absl::Status Resources::MakeStreams(const Plan& plan) {
   absl::Status status;
   for (size_t i = 0; i < plan.processes.size() && status.ok(); ++i) {
@@ -241,6 +262,9 @@ absl::Status Resources::MakeStreams(const Plan& plan) {
     if (IsHeld(plan, {Kind::kChannelService, device})) {
       status = MakePair(SOCK_SEQPACKET, {Kind::kChannelService, device},
                         {Kind::kChannelShim, device});
+      // A service that the host does not let run for a while (nobody's fault)
+      // has its stores waiting there, and QEMU does not.
+      if (status.ok()) Widen({Kind::kChannelShim, device});
     }
     if (status.ok() && IsHeld(plan, {Kind::kProxyServer, device})) {
       status = MakePair(SOCK_STREAM, {Kind::kProxyServer, device},
@@ -380,7 +404,12 @@ bool Resources::KeepOverExec() const {
     return false;
   }
   for (const auto& [key, fd] : fds_) {
-    if (fd.valid() && fcntl(fd.get(), F_SETFD, 0) != 0) return false;
+    const Kind kind = std::get<Kind>(key);
+    // Everything else is held by those who need it. A directory shows the RAM
+    // as a file of the launcher's.
+    const bool needed = kind == Kind::kControlLauncher ||
+                        (kind == Kind::kRam && directory_lock_.valid());
+    if (needed && fd.valid() && fcntl(fd.get(), F_SETFD, 0) != 0) return false;
   }
   return !directory_lock_.valid() ||
          fcntl(directory_lock_.get(), F_SETFD, 0) == 0;

@@ -45,7 +45,7 @@ class Resources {
   // The fd; -1: there is none.
   int Get(const Resource& resource) const;
 
-  // For the launcher: lets every fd live through exec. False: errno.
+  // Lets live through exec what the launcher holds. False: errno.
   bool KeepOverExec() const;
   // What has to be removed at the end, last first; whoever takes it does so.
   const std::vector<std::string>& leftovers() const { return paths_; }
@@ -60,6 +60,7 @@ class Resources {
                           int device, int image);
   absl::Status ClaimDirectory(const std::string& directory);
   absl::Status MakeSocket(int device, const std::string& path);
+  void Widen(const Resource& resource);
   absl::Status MakePair(int type, const Resource& one, const Resource& other);
 
   std::map<Key, Fd> fds_;

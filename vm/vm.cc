@@ -71,6 +71,8 @@ void HoldSignals() {
     sigaddset(&set, signal);
   }
   sigprocmask(SIG_BLOCK, &set, nullptr);
+  // Children inherit it: whoever reads from them may leave.
+  signal(SIGPIPE, SIG_IGN);
 }
 
 std::string Absolute(const std::string& path) {

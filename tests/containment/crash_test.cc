@@ -19,7 +19,7 @@
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "policy/registry.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 

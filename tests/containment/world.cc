@@ -30,7 +30,7 @@
 #include "gtest/gtest.h"
 #include "policy/lsi53c895a.h"
 #include "proto/service_fds.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 
 namespace bulkhead::containment {
 namespace {

@@ -92,6 +92,25 @@ TEST_F(BadInputTest, DescriptionWithAMistake) {
   EXPECT_THAT(ErrorOf({"--config=/no/such"}, 64), HasSubstr("cannot read it"));
 }
 
+TEST_F(BadInputTest, ImageThatIsNamedTwice) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  std::vector<std::string> arguments =
+      WithDisk("format=raw,file=" + File("disk", std::string(4096, 'x')));
+  arguments.push_back("--disk=a:1,format=raw,file=" + scratch_.path() +
+                      "/disk");
+  EXPECT_THAT(ErrorOf(arguments, 64), HasSubstr("disk is named twice"));
+}
+
+TEST_F(BadInputTest, TooFewFilesMayBeOpen) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  Process vm({"/bin/sh", "-c", "ulimit -n 20 && exec \"$0\" \"$@\"",
+              "launcher/vm", "--accel=tcg", "--memory=64MiB",
+              "--device=lsi53c895a"});
+  EXPECT_EQ(vm.Wait(Seconds(30)), 69) << vm.output();
+  EXPECT_THAT(vm.output(), HasSubstr("too many open files"));
+  EXPECT_THAT(vm.output(), HasSubstr("fix: raise this shell's limit"));
+}
+
 TEST_F(BadInputTest, FlagWithAMistake) {
   EXPECT_THAT(ErrorOf({"--dryrun"}, 2), HasSubstr("--dry_run?"));
   EXPECT_THAT(ErrorOf({"--device=floppy,id=f"}, 2),

@@ -76,9 +76,47 @@ TEST_F(LifecycleTest, TerminatedLauncherEndsAllAndSucceeds) {
     Process vm(Command());
     ASSERT_NO_FATAL_FAILURE(Start(&vm));
     vm.Signal(signal);
-    EXPECT_EQ(vm.Wait(kEnd), 0) << vm.output();
+    EXPECT_EQ(vm.Wait(kEnd), signal == SIGHUP ? 129 : 0) << vm.output();
     ExpectNothingLeft();
   }
+}
+
+TEST_F(LifecycleTest, ReaderThatLeavesEndsTheVmAndIsNamed) {
+  std::string command;
+  for (const std::string& argument : Command()) command += argument + " ";
+  const std::string log = scratch_.path() + "/log";
+  Process vm({"/bin/bash", "-c",
+              command + "2>" + log + " | head -c 1 >/dev/null; " +
+                  "status=$?${PIPESTATUS[0]}; cat " + log +
+                  "; exit ${status#0}"});
+  EXPECT_EQ(vm.Wait(kEnd), 129) << vm.output();
+  EXPECT_NE(vm.output().find("error BH-D404: the guest's terminal"),
+            std::string::npos)
+      << vm.output();
+  ExpectNothingLeft();
+}
+
+// What `vm` opens next would take their numbers, a disk perhaps.
+TEST_F(LifecycleTest, ClosedStandardStreamsAreNothingElse) {
+  std::string command = "exec";
+  for (const std::string& argument : Command()) command += " " + argument;
+  Process vm({"/bin/sh", "-c", command + " <&- >&- 2>&-"});
+  std::vector<pid_t> all;
+  for (int i = 0; i < 300 && all.size() < 4; ++i) {
+    vm.Drain(Seconds(0.1));
+    all = vm.Descendants();
+  }
+  ASSERT_EQ(all.size(), 4u);
+  for (const char* stream : {"0", "1", "2"}) {
+    const std::string link =
+        "/proc/" + std::to_string(vm.pid()) + "/fd/" + stream;
+    EXPECT_EQ(std::filesystem::read_symlink(link), "/dev/null");
+  }
+  vm.Signal(SIGTERM);
+  // 4: QEMU was still building its machine, which nobody can read here.
+  const int status = vm.Wait(kEnd);
+  EXPECT_TRUE(status == 0 || status == 4) << status;
+  EXPECT_TRUE(AllGone(all, Seconds(10)));
 }
 
 TEST_F(LifecycleTest, KilledLauncherTakesEverythingWithIt) {

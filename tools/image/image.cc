@@ -29,7 +29,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "sandbox/jail.h"
+#include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
 #include "tools/image/request.pb.h"

@@ -1,23 +1,23 @@
 #!/bin/bash
 # Counts the lines of the trusted base: the repository's own files that are
 # linked into the launcher and a shim. There are two kinds of shim, and a VM has
-# one of them.
+# one of them. What makes the jails is counted beside it: it is gone when the
+# first program runs in one.
 #
-#   trusted_base.sh VFIO_USER MPQEMU             prints the table
-#   trusted_base.sh VFIO_USER MPQEMU DOCUMENT    checks the table in DOCUMENT: it
-#                                                may state more than there is, up
-#                                                to a tenth, so that not every
-#                                                change has to touch it
-# VFIO_USER and MPQEMU list the files, one a line.
+#   trusted_base.sh VFIO_USER MPQEMU JAILS             prints the table
+#   trusted_base.sh VFIO_USER MPQEMU JAILS DOCUMENT    checks the table in DOCUMENT:
+#                   it may state more than there is, up to a tenth, so that not
+#                   every change has to touch it
+# The first three list files, one a line.
 set -euo pipefail
 
 lists=("$1" "$2")
-document=${3:-}
+jails=$3
+document=${4:-}
 
-# The lines of what is in $1 and in folder $2, and those without comments and
-# blank lines.
+# Of the files on stdin: lines, and those without comments and blank lines.
 count() {
-  { grep "^$2/" "$1" || true; } | while read -r file; do cat "$file"; done |
+  while read -r file; do cat "$file"; done |
     awk '{ ++lines }
          !/^[[:space:]]*($|\/\/)/ { ++code }
          END { print lines + 0, code + 0 }'
@@ -26,10 +26,14 @@ count() {
 rows() {
   local folder
   cut -d/ -f1 "${lists[@]}" | sort -u | while read -r folder; do
-    echo "$folder/ $(count "${lists[0]}" "$folder") $(count "${lists[1]}" "$folder")"
+    echo "$folder/" "$(grep "^$folder/" "${lists[0]}" | count)" \
+      "$(grep "^$folder/" "${lists[1]}" | count)"
   done | awk '
     { print; for (i = 2; i <= 5; ++i) sum[i] += $i }
     END { print "together", sum[2], sum[3], sum[4], sum[5] }'
+  local made
+  made=$(grep -vxFf "${lists[0]}" "$jails" | count)
+  echo "jails $made $made"
 }
 
 table() {
@@ -52,8 +56,11 @@ fi
 stated() {
   awk -F'|' -v row="$1" -v column="$2" '
     { name = $2; gsub(/[ `]/, "", name) }
-    name == row && NF == 7 { number = $(column + 1); gsub(/[ ,]/, "", number); print number }' \
-    "$document" | head -1
+    name == row && NF == 7 {
+      number = $(column + 1)
+      gsub(/[ ,]/, "", number)
+      print number
+    }' "$document" | head -1
 }
 
 failed=0
