@@ -22,7 +22,7 @@ enum ExitCode {
   kExitDeviceCrashed = 70,
   kExitPermission = 77,
   kExitTerminalClosed = 129,  // as after SIGHUP
-  kExitViolation = 148,  // a filter killed a process
+  kExitViolation = 148,       // a filter killed a process
 };
 
 }  // namespace bulkhead

@@ -12,8 +12,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <map>
+#include <sstream>
 #include <thread>
 
 namespace bulkhead::testing {
@@ -31,7 +31,10 @@ Clock::time_point After(Seconds timeout) {
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  std::ostringstream out;
+  // Not by iterators: of a process that has just ended, reading throws.
+  out << in.rdbuf();
+  return out.str();
 }
 
 [[noreturn]] void Exec(const std::vector<std::string>& argv) {
