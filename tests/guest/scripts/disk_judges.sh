@@ -125,8 +125,8 @@ cat /proc/interrupts >/run/judge.log
 [ "$found" -ge "$queues" ] || fail "$found of $queues queues interrupt"
 ok
 phase=kernel
-dmesg >/run/judge.log
-errors=$(dmesg | grep -c -i -E "I/O error|critical .* error|timed?[ -]?out|\
-abort|EXT4-fs error|XFS .*(error|corrupt)|is down")
-[ "$errors" = 0 ] || fail "$errors messages of errors"
+# A slow emulator's clocks time out as well.
+dmesg | grep -v clocksource | grep -i -E "I/O error|critical .* error|timed?[ -]?out|\
+abort|EXT4-fs error|XFS .*(error|corrupt)|is down" >/run/judge.log &&
+  fail "messages of errors"
 ok
