@@ -33,13 +33,13 @@ struct Way {
   int status;
 };
 
-// The stack protector exists in every build but a sanitizer's, a check of
-// _FORTIFY_SOURCE in optimised ones only.
+// The checks of _FORTIFY_SOURCE exist in optimised builds that are no
+// sanitizer's.
 const Way kWays[] = {
     {"abort", "fatal: abort() was called\n", SIGILL, 0},
     {"assert", "fatal: assertion failed: crasher.cc: 2 < 1\n", SIGILL, 0},
     {"stack", "fatal: the stack was smashed\n", SIGILL, 0},
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) && defined(_FORTIFY_SOURCE)
     {"buffer", "fatal: a buffer's end was overrun\n", SIGILL, 0},
 #endif
     {"free_twice", "fatal: the C library", SIGILL, 0},
