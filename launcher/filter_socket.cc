@@ -5,18 +5,12 @@
 
 #include <string>
 
+#include "launcher/may_ask.h"
 #include "proto/launch.pb.h"
 #include "sandbox/live_filters.h"
 
 namespace bulkhead::launcher {
 namespace {
-
-bool MayAsk(int fd) {
-  ucred peer = {};
-  socklen_t size = sizeof(peer);
-  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         (peer.uid == 0 || peer.uid == geteuid());
-}
 
 std::string Read(const Process& process) {
   FilterReading reading;

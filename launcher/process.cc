@@ -97,8 +97,8 @@ void Process::TakeFrame(const Frame& frame) {
       failure_ = frame.fault().message().substr(0, kLongestMessage);
       break;
     case Frame::kFrontEndState:
-    case Frame::kAck:
       break;
+    case Frame::kAck:
     case Frame::kStatistics:
     case Frame::kBackendError:
     case Frame::kServiceLost:

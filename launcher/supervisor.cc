@@ -52,7 +52,8 @@ void Fill(const sandbox::Place& place, CodePlace* out) {
 
 Supervisor::Supervisor(const LaunchPlan& plan)
     : plan_(plan),
-      filter_socket_(plan.filter_socket_fd(), &loop_, &processes_) {
+      filter_socket_(plan.filter_socket_fd(), &loop_, &processes_),
+      disk_socket_(plan.disk_socket_fd(), &loop_, &processes_) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
@@ -294,6 +295,8 @@ void Supervisor::OnFrame(Process* process, const Frame& frame) {
     if (from_console) TakeRequest(frame.console_request().kind());
   } else if (from_console) {
     return;
+  } else if (frame.has_ack()) {
+    disk_socket_.TakeAnswer(process, frame.ack());
   } else if (frame.has_statistics()) {
     ++statistics_;
     *EventOf(process)->mutable_statistics() = frame.statistics();

@@ -20,6 +20,7 @@
 #include "base/event_loop.h"
 #include "base/exit_code.h"
 #include "base/fd.h"
+#include "launcher/disk_socket.h"
 #include "launcher/filter_socket.h"
 #include "launcher/process.h"
 #include "launcher/terminal.h"
@@ -68,6 +69,7 @@ class Supervisor {
   Fd signals_;
   std::vector<std::unique_ptr<Process>> processes_;  // the console first
   FilterSocket filter_socket_;
+  DiskSocket disk_socket_;
   Process* console_ = nullptr;
   Process* qemu_ = nullptr;
   LauncherEvent event_;

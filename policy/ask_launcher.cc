@@ -3,72 +3,20 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <cstddef>
-#include <fstream>
-
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "policy/launcher_socket.h"
 #include "policy/live_filters.h"
 #include "proto/launch.pb.h"
 
 namespace bulkhead::policy {
 namespace {
 
-constexpr char kPrefix[] = "@bulkhead/";
-constexpr char kSuffix[] = "/filters";
-
-struct Socket {
-  std::string name;  // without the @
-  std::string vm;
-  pid_t launcher;
-};
-
-// /proc/net/unix shows abstract names with an @ in front.
-std::vector<Socket> Sockets() {
-  std::vector<Socket> sockets;
-  std::ifstream in("/proc/net/unix");
-  for (std::string line; std::getline(in, line);) {
-    const size_t at = line.find(kPrefix);
-    if (at == std::string::npos || !absl::EndsWith(line, kSuffix)) continue;
-    const std::string name = line.substr(at + 1);
-    const std::vector<std::string> parts = absl::StrSplit(name, '/');
-    pid_t launcher = 0;
-    if (parts.size() == 4 && absl::SimpleAtoi(parts[2], &launcher)) {
-      sockets.push_back({name, parts[1], launcher});
-    }
-  }
-  return sockets;
-}
-
-absl::StatusOr<int> Connect(const Socket& socket_name) {
-  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  const std::string& name = socket_name.name;
-  memcpy(address.sun_path + 1, name.data(), name.size());
-  const socklen_t size = offsetof(sockaddr_un, sun_path) + 1 + name.size();
-  ucred peer = {};
-  socklen_t peer_size = sizeof(peer);
-  const timeval limit = {.tv_sec = 10, .tv_usec = 0};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  std::string problem;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) {
-    problem = absl::StrCat("connecting to ", name, ": ", strerror(errno));
-  } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) != 0 ||
-             peer.pid != socket_name.launcher) {
-    problem = absl::StrCat("another process listens on ", name);
-  }
-  if (problem.empty()) return fd;
-  close(fd);
-  return absl::UnavailableError(problem);
-}
+constexpr char kKind[] = "filters";
+constexpr int kSeconds = 10;
 
 absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
     const FilterReading& reading) {
@@ -91,9 +39,9 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
       absl::StrCat("process ", launcher,
                    " traces it, who alone can read them, and offers no socket "
                    "for it (not a launcher of this version)"));
-  for (const Socket& socket : Sockets()) {
+  for (const LauncherSocket& socket : LauncherSockets(kKind)) {
     if (socket.launcher != launcher) continue;
-    absl::StatusOr<int> fd = Connect(socket);
+    absl::StatusOr<int> fd = Connect(socket, kSeconds);
     if (!fd.ok()) {
       refused = fd.status();  // anybody can take a name: look further
       continue;
@@ -119,7 +67,7 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
 
 std::vector<pid_t> LaunchersOf(const std::string& vm) {
   std::vector<pid_t> launchers;
-  for (const Socket& socket : Sockets()) {
+  for (const LauncherSocket& socket : LauncherSockets(kKind)) {
     if (socket.vm == vm) launchers.push_back(socket.launcher);
   }
   return launchers;

@@ -168,9 +168,6 @@ class Child {
     for (const CompiledLimit& limit : policy_.limits) {
       rlim_t value = limit.value;
       if (limit.resource == RLIMIT_AS) value += spec_.mapped_bytes;
-      if (limit.resource == RLIMIT_FSIZE && spec_.file_bytes > 0) {
-        value = std::min(value, rlim_t{spec_.file_bytes});
-      }
       rlimit now = {};
       if (getrlimit(static_cast<__rlimit_resource>(limit.resource), &now) !=
           0) {
@@ -181,7 +178,12 @@ class Child {
         io_.Unavailable(Step::kLimit, 0, limit.resource);
         value = now.rlim_max;
       }
-      const rlimit both = {.rlim_cur = value, .rlim_max = value};
+      rlimit both = {.rlim_cur = value, .rlim_max = value};
+      // Only its parent can raise it again, when a disk is to grow: the filter
+      // has no call for it.
+      if (limit.resource == RLIMIT_FSIZE && spec_.file_bytes > 0) {
+        both.rlim_cur = std::min(value, rlim_t{spec_.file_bytes});
+      }
       if (setrlimit(static_cast<__rlimit_resource>(limit.resource), &both) !=
           0) {
         io_.Fail(Step::kLimit, limit.resource);

@@ -251,6 +251,7 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
   out.set_limit_seconds(options.limit_seconds);
   out.set_raw_terminal(options.interactive);
   out.set_filter_socket_fd(resources.filter_socket());
+  out.set_disk_socket_fd(resources.disk_socket());
   for (const std::string& path : resources.leftovers()) {
     out.add_leftovers(path);
   }

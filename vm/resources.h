@@ -38,9 +38,10 @@ class Resources {
   // returns.
   absl::Status MakeSockets(const Plan& plan, const std::string& runtime_dir);
 
-  // Where the launcher answers auditors.
-  void MakeFilterSocket(const std::string& vm);
+  // Where the launcher answers auditors and takes wishes for longer disks.
+  void MakeLauncherSockets(const std::string& vm);
   int filter_socket() const { return filter_socket_.get(); }
+  int disk_socket() const { return disk_socket_.get(); }
 
   // The fd; -1: there is none.
   int Get(const Resource& resource) const;
@@ -66,6 +67,7 @@ class Resources {
   std::map<Key, Fd> fds_;
   Fd directory_lock_;
   Fd filter_socket_;
+  Fd disk_socket_;
   std::vector<std::string> paths_;  // removed at the end, last first
 };
 

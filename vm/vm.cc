@@ -121,7 +121,7 @@ class Run {
     if (status.ok()) status = resources_.OpenImages(description_, &plan_);
     if (status.ok()) status = resources_.MakeMemories(description_, plan_);
     if (status.ok()) status = resources_.MakeStreams(plan_);
-    if (status.ok()) resources_.MakeFilterSocket(plan_.name);
+    if (status.ok()) resources_.MakeLauncherSockets(plan_.name);
     if (status.ok()) {
       HoldSignals();
       status = resources_.MakeSockets(

@@ -30,6 +30,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "services/runtime/growth.h"
 
 namespace bulkhead {
 class Statistics;
@@ -89,10 +90,8 @@ struct Geometry {
   uint32_t discard_granularity_bytes = 512;
 };
 
-class Backend {
+class Backend : public Growable {
  public:
-  virtual ~Backend() = default;
-
   virtual const Geometry& geometry() const = 0;
 
   virtual void Submit(Request* request) = 0;
@@ -111,6 +110,13 @@ class Backend {
   // Ends what has not begun because of the disk's limits, with kUnavailable:
   // its device is reset, and waits for the rest.
   virtual void DropHeld() {}
+
+  // Makes the disk longer, and its file where that is not long enough already;
+  // requests go on meanwhile, or wait a moment. geometry() changes before it is
+  // done.
+  void Grow(Growth* growth) override {
+    growth->End(absl::FailedPreconditionError("this disk cannot grow"));
+  }
 
   // The guest's write-cache switch. Off: every write is durable when done.
   virtual void SetWriteCache(bool enabled) = 0;

@@ -63,6 +63,7 @@ class DirectFile final : public FileIo {
   }
 
   int Sync() override { return file_->Sync(); }
+  void NoteFailedSync(int error) override { file_->NoteFailedSync(error); }
   int PunchHole(uint64_t offset_bytes, uint64_t length_bytes) override {
     return file_->PunchHole(offset_bytes, length_bytes);
   }

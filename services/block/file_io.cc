@@ -43,7 +43,19 @@ class PosixFile final : public FileIo {
                     offset_bytes, wait);
   }
 
-  int Sync() override { return fdatasync(fd_) == 0 ? 0 : -errno; }
+  int Sync() override {
+    if (const int error = failed_sync_.load(std::memory_order_relaxed);
+        error != 0) {
+      return error;
+    }
+    if (fdatasync(fd_) == 0) return 0;
+    const int error = -errno;
+    NoteFailedSync(error);
+    return error;
+  }
+  void NoteFailedSync(int error) override {
+    failed_sync_.store(error, std::memory_order_relaxed);
+  }
 
   int PunchHole(uint64_t offset_bytes, uint64_t length_bytes) override {
     return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset_bytes,
@@ -69,7 +81,7 @@ class PosixFile final : public FileIo {
   bool never_waits() const override { return never_waits_; }
   bool is_sparse() const override { return is_sparse_; }
   int ring_file(const iovec*, size_t, uint64_t) const override {
-    return ring_file_;
+    return failed_sync_.load(std::memory_order_relaxed) == 0 ? ring_file_ : -1;
   }
 
  private:
@@ -111,6 +123,7 @@ class PosixFile final : public FileIo {
   const int ring_file_;
   std::atomic<bool> read_without_waiting_{true};
   std::atomic<bool> write_without_waiting_{true};
+  std::atomic<int> failed_sync_{0};
 };
 
 // Offset and length as fallocate takes them, or the zeroes themselves.

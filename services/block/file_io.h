@@ -35,8 +35,12 @@ class FileIo {
   virtual ssize_t Write(const iovec* segments, size_t count,
                         uint64_t offset_bytes, Wait wait) = 0;
 
-  // Everything written before is on stable storage after.
+  // Everything written before is on stable storage after. Where it failed once
+  // it fails for ever: a kernel forgets what it could not write, and tells of
+  // it once.
   virtual int Sync() = 0;
+  // A sync that somebody else has made of the file (the ring) has failed.
+  virtual void NoteFailedSync(int /*error*/) {}
   // The range reads as zeroes, and takes no space.
   virtual int PunchHole(uint64_t offset_bytes, uint64_t length_bytes) = 0;
   // The range reads as zeroes, and keeps its space.

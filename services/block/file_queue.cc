@@ -101,6 +101,9 @@ void DoneInRing(Work* work) {
   if (work->result == wanted ||
       (work->result < 0 && work->result != -EAGAIN && work->result != -EINTR)) {
     file_work->error = work->result == wanted ? 0 : -work->result;
+    if (file_work->error != 0 && file_work->operation == FileOperation::kSync) {
+      file_work->file->NoteFailedSync(work->result);
+    }
     file_work->finished(file_work);
     return;
   }

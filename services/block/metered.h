@@ -49,6 +49,7 @@ class Metered final : public Backend {
   void Wake() override { inner_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void DropHeld() override;
+  void Grow(Growth* growth) override { inner_->Grow(growth); }
   void SetWriteCache(bool enabled) override { inner_->SetWriteCache(enabled); }
   void ReportStatistics(Statistics* statistics) const override;
 

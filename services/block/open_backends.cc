@@ -14,6 +14,7 @@ absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenBackends(
     auto opened = Open(backend, OpenOptions());
     if (!opened.ok()) return opened.status();
     if ((*opened)->event_fd() >= 0) context.Watch((*opened)->event_fd());
+    context.AddDisk(opened->get());
     backends.push_back(*std::move(opened));
   }
   return backends;

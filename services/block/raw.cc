@@ -1,10 +1,12 @@
 #include "services/block/raw.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "proto/frame.pb.h"
+#include "services/block/growth_check.h"
 #include "services/block/request_check.h"
 
 namespace bulkhead::block {
@@ -167,6 +169,49 @@ void RawBackend::Finish(Request* request, IoStatus status) {
   in_completion_ = true;
   request->done(request);
   if (outer) in_completion_ = false;
+}
+
+// ---- Growing
+
+void RawBackend::Grow(Growth* growth) {
+  const uint64_t size = growth->size_bytes;
+  if (absl::Status s = CheckGrowth(size, geometry_); !s.ok()) {
+    growth->End(s);
+    return;
+  }
+  growth_.self = this;
+  growth_.growth = growth;
+  growth_.run = GrowFile;
+  growth_.done = OnGrown;
+  pool_->Post(&growth_);
+}
+
+// Somebody may have made the file, or the device, longer already: its last
+// sector tells, and then nothing is to be done. To ask for the size would take
+// a system call that nothing else needs.
+void RawBackend::GrowFile(Work* work) {
+  auto* growth = static_cast<GrowthWork*>(work);
+  RawBackend& self = *growth->self;
+  const uint64_t size = growth->growth->size_bytes;
+  alignas(4096) uint8_t sector[4096];
+  const uint64_t whole =
+      size % sizeof(sector) == 0 ? sizeof(sector) : uint64_t{kSectorBytes};
+  growth->error =
+      ReadBytes(*self.file_, sector, whole, size - whole, BeyondEnd::kFails);
+  if (growth->error != -ENODATA || self.options_.read_only) return;
+  // The guest's next flush covers it: a sync here could swallow the one report
+  // of a write-back that failed.
+  growth->error = self.file_->Truncate(size);
+}
+
+void RawBackend::OnGrown(Work* work) {
+  auto* growth = static_cast<GrowthWork*>(work);
+  RawBackend& self = *growth->self;
+  if (growth->error == 0) {
+    self.geometry_.capacity_bytes = growth->growth->size_bytes;
+    self.tail_bytes_ = 0;
+  }
+  growth->growth->End(GrowthStatus(growth->error));
 }
 
 }  // namespace bulkhead::block

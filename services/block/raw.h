@@ -39,6 +39,7 @@ class RawBackend final : public Backend {
   int event_fd() const override { return pool_->event_fd(); }
   void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
+  void Grow(Growth* growth) override;
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
   void ReportStatistics(Statistics* statistics) const override;
 
@@ -46,6 +47,12 @@ class RawBackend final : public Backend {
   struct Slot : FileWork {
     Request* request = nullptr;
     Slot* next_free = nullptr;
+  };
+
+  struct GrowthWork : Work {
+    RawBackend* self = nullptr;
+    Growth* growth = nullptr;
+    int error = 0;
   };
 
   RawBackend(std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
@@ -56,6 +63,8 @@ class RawBackend final : public Backend {
   bool Prepare(const Request& request, Slot* slot) const;
   void Finish(Request* request, IoStatus status);
   static void OnFinished(FileWork* work);
+  static void GrowFile(Work* work);
+  static void OnGrown(Work* work);
 
   std::unique_ptr<FileIo> file_;
   std::unique_ptr<WorkerPool> pool_;
@@ -64,6 +73,7 @@ class RawBackend final : public Backend {
   Geometry geometry_;
   uint64_t tail_bytes_ = 0;  // of the last sector, that the file lacks
   bool write_cache_ = true;
+  GrowthWork growth_;
   size_t in_flight_ = 0;
   // Requests that arrive from inside a completion.
   bool in_completion_ = false;

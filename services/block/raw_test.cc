@@ -63,6 +63,33 @@ TEST_P(RawTest, WhatIsWrittenIsReadAndIsInTheFile) {
   EXPECT_EQ(stored, data);
 }
 
+TEST_P(RawTest, GrownDiskHasALongerFile) {
+  TempFile file((1 << 20) - 100);
+  Rig rig = OpenRig(Config(file.fd()));
+  EXPECT_EQ(rig.Grow(2 << 20), absl::OkStatus());
+  EXPECT_EQ(rig.backend().geometry().capacity_bytes, 2u << 20);
+  struct stat status;
+  ASSERT_EQ(fstat(file.fd(), &status), 0);
+  EXPECT_EQ(status.st_size, 2 << 20);
+  EXPECT_EQ(rig.ReadOk((2 << 20) - 4096, 4096), std::string(4096, 0));
+  EXPECT_EQ(rig.Write((2 << 20) - 512, std::string(512, 'x')), IoStatus::kOk);
+  EXPECT_TRUE(absl::IsInvalidArgument(rig.Grow(1 << 20)));
+}
+
+// Somebody else has made it longer than the disk is told to be.
+TEST_P(RawTest, FileThatIsLongEnoughIsNotTouched) {
+  TempFile file(1 << 20);
+  Rig rig = OpenRig(Config(file.fd()));
+  ASSERT_EQ(ftruncate(file.fd(), 4 << 20), 0);
+  ASSERT_EQ(pwrite(file.fd(), "x", 1, (4 << 20) - 1), 1);
+  EXPECT_EQ(rig.Grow(3 << 20), absl::OkStatus());
+  struct stat status;
+  ASSERT_EQ(fstat(file.fd(), &status), 0);
+  EXPECT_EQ(status.st_size, 4 << 20);
+  Rig reader = OpenRig(Config(file.fd(), /*read_only=*/true));
+  EXPECT_TRUE(absl::IsFailedPrecondition(reader.Grow(5 << 20)));
+}
+
 TEST_P(RawTest, ManySegmentsAreGatheredInOrder) {
   TempFile file(1 << 20);
   Rig rig = OpenRig(Config(file.fd()));

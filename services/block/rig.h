@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "services/block/backend.h"
 
 namespace bulkhead::block {
@@ -97,6 +98,18 @@ class Rig {
     auto request = Make(Operation::kWriteZeroes, offset_bytes, length_bytes);
     request->may_unmap = may_unmap;
     return Run(std::move(request));
+  }
+
+  // Makes the disk longer, and waits for it.
+  absl::Status Grow(uint64_t size_bytes) {
+    struct Waited : Growth {
+      bool ended = false;
+    } growth;
+    growth.size_bytes = size_bytes;
+    growth.done = [](Growth* g) { static_cast<Waited*>(g)->ended = true; };
+    backend_->Grow(&growth);
+    while (!growth.ended) PollOnce();
+    return growth.status;
   }
 
   Backend& backend() { return *backend_; }

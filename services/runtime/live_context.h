@@ -17,6 +17,7 @@
 #include "proto/channel.h"
 #include "proto/shadow.h"
 #include "services/runtime/eventfd_interrupts.h"
+#include "services/runtime/growth.h"
 #include "services/runtime/log.h"
 #include "services/runtime/service_context.h"
 #include "services/runtime/shared_pages.h"
@@ -45,6 +46,7 @@ class LiveContext : public ServiceContext {
   absl::Span<uint8_t> doorbell(size_t index) override;
   Nanoseconds Now() override;
   void Watch(int fd) override;
+  void AddDisk(Growable* disk) override { disks_.push_back(disk); }
   void Log(absl::string_view line) override { log_.Write(Now(), line); }
   [[noreturn]] void Fail(absl::string_view why) override;
 
@@ -54,6 +56,7 @@ class LiveContext : public ServiceContext {
     return *reinterpret_cast<ShadowHeader*>(shadow_.bytes().data());
   }
   const std::vector<int>& watched() const { return watched_; }
+  const std::vector<Growable*>& disks() const { return disks_; }
   bool has_doorbells() const { return !doorbells_.empty(); }
   const bulkhead::Log& log() const { return log_; }
   // What Hello carries: the shadow memfd, then the doorbells'.
@@ -76,6 +79,7 @@ class LiveContext : public ServiceContext {
   EventfdInterrupts interrupts_;
   std::vector<Doorbell> doorbells_;
   std::vector<int> watched_;
+  std::vector<Growable*> disks_;
   std::vector<int> shared_fds_;
 };
 

@@ -32,6 +32,7 @@
 #include "proto/adaptive_spin.h"
 #include "proto/channel.h"
 #include "services/runtime/device.h"
+#include "services/runtime/growth.h"
 #include "services/runtime/live_context.h"
 
 namespace bulkhead {
@@ -63,6 +64,10 @@ class Server {
     uint64_t size_bytes = 0;
     bool readable = false;
     bool writable = false;
+  };
+
+  struct RunningGrowth : Growth {
+    uint64_t sequence = 0;  // the launcher's request; 0: none
   };
 
   struct Counters {
@@ -112,6 +117,7 @@ class Server {
   absl::Status OnQuiesce();
   absl::Status OnSaveState();
   absl::Status OnLoadState();
+  absl::Status OnGrowDisk();
   void FillStatistics(Statistics* statistics) const;
 
   // Sends channel.outgoing() as the answer to `sequence`, waiting for room.
@@ -138,6 +144,7 @@ class Server {
   // Where a frame usually comes alone, no other is looked for behind it: the
   // next wait tells of one.
   bool frames_come_together_ = true;
+  RunningGrowth growth_;
   bool hands_shaken_ = false;
   bool shim_open_ = true;
   bool control_open_ = true;

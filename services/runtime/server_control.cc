@@ -24,6 +24,10 @@ ErrorCode CodeOf(const absl::Status& status) {
       return OK;
     case absl::StatusCode::kInvalidArgument:
       return INVALID_ARGUMENT;
+    case absl::StatusCode::kFailedPrecondition:
+      return UNSUPPORTED;
+    case absl::StatusCode::kResourceExhausted:
+      return RESOURCE_EXHAUSTED;
     default:
       return INTERNAL;
   }
@@ -51,6 +55,8 @@ absl::Status Server::ServeControlFrame() {
       return OnSaveState();
     case Frame::kLoadState:
       return OnLoadState();
+    case Frame::kGrowDisk:
+      return OnGrowDisk();
     case Frame::kGetStatistics:
       FillStatistics(control_.outgoing().mutable_statistics());
       return Answer(control_, sequence);
@@ -113,6 +119,34 @@ absl::Status Server::OnLoadState() {
   }
   return AnswerAck(control_, sequence, CodeOf(loaded),
                    std::string(loaded.message()));
+}
+
+// Answered when it is done: a file that grows may wait for its disk.
+absl::Status Server::OnGrowDisk() {
+  const uint64_t sequence = control_.incoming().sequence();
+  const GrowDisk& request = control_.incoming().grow_disk();
+  if (request.backend() >= context_.disks().size()) {
+    return AnswerAck(
+        control_, sequence, OUT_OF_RANGE,
+        absl::StrCat("the device has ", context_.disks().size(), " disks"));
+  }
+  if (growth_.sequence != 0) {
+    return AnswerAck(control_, sequence, RESOURCE_EXHAUSTED,
+                     "a disk of this device is growing already");
+  }
+  growth_.sequence = sequence;
+  growth_.size_bytes = request.size_bytes();
+  growth_.owner = this;
+  growth_.done = [](Growth* growth) {
+    auto* self = static_cast<Server*>(growth->owner);
+    const uint64_t asked = self->growth_.sequence;
+    self->growth_.sequence = 0;
+    // The loop notices by itself when the launcher has gone.
+    (void)self->AnswerAck(self->control_, asked, CodeOf(growth->status),
+                          std::string(growth->status.message()));
+  };
+  context_.disks()[request.backend()]->Grow(&growth_);
+  return absl::OkStatus();
 }
 
 void Server::FillStatistics(Statistics* statistics) const {

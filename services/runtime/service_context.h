@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "services/runtime/device.h"
+#include "services/runtime/growth.h"
 #include "services/runtime/guest_memory.h"
 #include "services/runtime/interrupts.h"
 
@@ -43,6 +44,10 @@ class ServiceContext {
 
   // Before the first Run only: wake the loop when `fd` is readable.
   virtual void Watch(int fd) = 0;
+
+  // Before the first Run only: the next disk of ServiceConfig.backends, for the
+  // launcher to make longer. It lives as long as the device.
+  virtual void AddDisk(Growable* disk) = 0;
 
   // One line for the log, at a limited rate; control bytes are escaped.
   virtual void Log(absl::string_view line) = 0;

@@ -66,6 +66,7 @@ void RunCommand(ScsiTask& task) {
   LogicalUnit& unit = task.unit();
   const uint8_t* cdb = task.cdb();
   ++unit.statistics().commands;
+  unit.FollowBackend();
 
   const CommandDescription* command = task.description();
 

@@ -40,6 +40,18 @@ TEST(DiskTest, EveryReadGivesWhatItsWriteWrote) {
   EXPECT_EQ(DiskBytes(rig, 300 * 512, more.size()), more);
 }
 
+// SBC-3 §4.5, SAM-5 §5.14: the next command is told, the one after works.
+TEST(DiskTest, DiskThatHasGrownRaisesUnitAttentionAndHasItsNewCapacity) {
+  BusRig rig(kBlocks, 512, kBlocks * 512);
+  rig.disk().mutable_geometry().capacity_bytes *= 2;
+  const Outcome told = rig.Run(Cdb10(Opcode::kRead10, kBlocks, 1));
+  EXPECT_EQ(told.key(), SenseKey::kUnitAttention);
+  EXPECT_EQ(told.code(), SenseCode::kCapacityDataHasChanged);
+  EXPECT_TRUE(rig.Run(Cdb10(Opcode::kRead10, kBlocks, 1)).good());
+  const Bytes capacity = rig.Run({0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}).data_in;
+  EXPECT_EQ(LoadBe32(capacity.data()), 2 * kBlocks - 1);
+}
+
 // SBC-3 §5.11: 0 blocks of READ (6) are 256.
 TEST(DiskTest, Read6OfZeroBlocksReads256) {
   BusRig rig(kBlocks);

@@ -13,6 +13,7 @@ constexpr SenseCode kAttentionCodes[] = {
     SenseCode::kScsiBusResetOccurred,
     SenseCode::kBusDeviceResetFunctionOccurred,
     SenseCode::kMediumMayHaveChanged,
+    SenseCode::kCapacityDataHasChanged,
     SenseCode::kModeParametersChanged,
 };
 static_assert(std::size(kAttentionCodes) ==
@@ -121,6 +122,17 @@ bool LogicalUnit::unmapped_reads_zero() const {
 
 bool LogicalUnit::has_medium() const {
   return backend() != nullptr && !state_->tray_open;
+}
+
+// SBC-3 §4.5: a disk whose capacity has changed says so.
+void LogicalUnit::FollowBackend() {
+  if (kind() != UnitKind::kDisk) return;
+  const uint64_t blocks =
+      backend()->geometry().capacity_bytes / config_.block_size_bytes;
+  if (blocks == block_count_) return;
+  block_count_ = blocks;
+  state_->block_count = blocks;
+  RaiseUnitAttention(UnitAttention::kCapacityChanged);
 }
 
 void LogicalUnit::RaiseUnitAttention(UnitAttention attention) {

@@ -95,6 +95,9 @@ class LogicalUnit {
   // Reading a piece ahead of the initiator takes load off the next wait.
   bool reads_ahead() const { return reads_ahead_; }
 
+  // Before each command: its backend may have grown.
+  void FollowBackend();
+
   // SAM-5 §5.14.
   void RaiseUnitAttention(UnitAttention attention);
   std::optional<Sense> TakeUnitAttention();

@@ -27,6 +27,7 @@ enum class UnitAttention : uint8_t {
   kBusReset,
   kDeviceReset,
   kMediumMayHaveChanged,
+  kCapacityChanged,
   kModeParametersChanged,
   kCount,
 };

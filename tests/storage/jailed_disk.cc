@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <cstddef>
+
 #include "services/virtio_blk/spec.h"
 
 namespace bulkhead {
@@ -82,6 +84,11 @@ std::string JailedDisk::Read(uint64_t offset_bytes, uint32_t bytes) {
   }
   return std::string(reinterpret_cast<char*>(rig_->ram_base() + kDataAt),
                      bytes);
+}
+
+uint64_t JailedDisk::capacity_bytes() {
+  return kSector *
+         driver_->ReadDevice(offsetof(virtio_blk::Config, capacity), 8);
 }
 
 uint8_t JailedDisk::Flush() { return Do(virtio_blk::kTypeFlush, 0, 0, false); }

@@ -35,6 +35,12 @@ class JailedDisk {
   std::string Read(uint64_t offset_bytes, uint32_t bytes);
   uint8_t Flush();
 
+  // The launcher's wish; and what the guest is told of the disk.
+  Ack Grow(uint32_t backend, uint64_t size_bytes) {
+    return rig_->GrowDisk(backend, size_bytes);
+  }
+  uint64_t capacity_bytes();
+
   FrameRig& rig() { return *rig_; }
 
  private:

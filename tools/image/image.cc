@@ -26,15 +26,16 @@
 #include "absl/flags/usage.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "sandbox/spawn.h"
 #include "sandbox/violation.h"
 #include "sandbox/violation_text.h"
+#include "tools/image/report.h"
 #include "tools/image/request.pb.h"
 #include "vm/image_lock.h"
 #include "vm/runfiles.h"
+#include "vm/size.h"
 
 ABSL_FLAG(std::string, format, "",
           "of the image: qcow2 (any version) or raw; by its name's end when "
@@ -71,10 +72,18 @@ constexpr char kUsage[] =
     "  write IMAGE [OFFSET]           stdin, to the disk\n"
     "  zero IMAGE OFFSET LENGTH       discard IMAGE OFFSET LENGTH\n"
     "  bench IMAGE                    see --count, --depth, --block_bytes\n"
-    "  compare IMAGE IMAGE            exit status 1: they differ";
+    "  compare IMAGE IMAGE            exit status 1: they differ\n"
+    "OFFSET and LENGTH are bytes, or sizes as 64K, 1MiB, 2GiB. --help says "
+    "what flags there are.";
 
+// As the jailed side says it.
 int Fail(const std::string& what) {
-  fprintf(stderr, "error: %s\n", what.c_str());
+  Report report(/*json=*/true);
+  report.Text("error", what);
+  const std::string line = absl::GetFlag(FLAGS_json)
+                               ? report.Finish()
+                               : absl::StrCat("error: ", what, "\n");
+  fputs(line.c_str(), stderr);
   return kUsageError;
 }
 
@@ -115,8 +124,11 @@ class Tool {
     const size_t first_number = verb == "compare" ? 3 : 2;
     if (words.size() > first_number + 2) return "too many arguments";
     for (size_t i = first_number; i < words.size(); ++i) {
-      if (!absl::SimpleAtoi(words[i], &numbers[i - first_number])) {
-        return absl::StrCat(words[i], " is not a number of bytes");
+      if (!vm::ParseSize(words[i], &numbers[i - first_number])) {
+        return absl::StrCat(
+            words[i],
+            " is not a size: a number of bytes, or one with K, MiB, "
+            "GiB, ...");
       }
     }
     message_.set_verb(verb);

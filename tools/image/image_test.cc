@@ -195,6 +195,23 @@ TEST_F(ImageToolTest, ImageInUseIsRefused) {
       << refusal;
 }
 
+TEST_F(ImageToolTest, RangesMayBeSaidAsSizes) {
+  const std::string image = MakeImage("disk.qcow2");
+  EXPECT_EQ(Tool("zero " + image + " 64K 1MiB --json"),
+            "{\"offset\": 65536, \"length\": 1048576}\n");
+}
+
+// Whichever side finds the mistake.
+TEST_F(ImageToolTest, ErrorsAreJsonWhereJsonIsAskedFor) {
+  EXPECT_EQ(
+      Tool("info --json " + At("nowhere")),
+      "{\"error\": \"" + At("nowhere") + ": No such file or directory\"}\n");
+  EXPECT_EQ(status_, 2);
+  const std::string image = MakeImage("disk.qcow2");
+  EXPECT_NE(Tool("read --json " + image + " 5MiB 512").find("{\"error\": \""),
+            std::string::npos);
+}
+
 TEST_F(ImageToolTest, WrongUseIsExplained) {
   EXPECT_NE(Tool("frobnicate x").find("unknown command frobnicate"),
             std::string::npos);

@@ -35,6 +35,10 @@ class NbdBackend final : public Backend {
   int event_fd() const override;
   void Wake() override;
   size_t in_flight() const override { return in_flight_; }
+  void Grow(Growth* growth) override {
+    growth->End(absl::FailedPreconditionError(
+        "the size of an NBD export is taken when its VM starts"));
+  }
   void SetWriteCache(bool enabled) override;
   void ReportStatistics(Statistics* statistics) const override;
 

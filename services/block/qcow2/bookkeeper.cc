@@ -6,6 +6,7 @@ void Bookkeeper::Run(BookkeeperOrder* order) {
   order->sync_error = 0;
   order->publish_error = 0;
   order->release_error = 0;
+  order->grow_error = 0;
   order->reserve_error = 0;
   order->runs = 0;
   if (order->must_sync || order->publications > 0 || order->releases > 0) {
@@ -15,6 +16,11 @@ void Bookkeeper::Run(BookkeeperOrder* order) {
   if (order->sync_error == 0 && order->publish_error == 0 &&
       order->releases > 0) {
     order->release_error = ReleaseAll(*order);
+  }
+  if (order->grow) {
+    order->grow_error = order->sync_error != 0
+                            ? order->sync_error
+                            : GrowDisk(image_, refcounts_, &order->grown);
   }
   if (order->reserve_clusters > 0) {
     order->reserve_error =

@@ -6,7 +6,8 @@
 //   2. publish    the deferred L2 entries, whose data step 1 has made durable
 //   3. sync       if anything was published that must now be durable
 //   4. release    counts of clusters that no durable entry refers to any more
-//   5. reserve    clusters for the writes to come: counted, zeroed, synced
+//   5. grow       a longer disk, while no request is under way (grow.h)
+//   6. reserve    clusters for the writes to come: counted, zeroed, synced
 //                 before the loop may refer to them
 //
 // So whenever the power fails, every entry on stable storage refers to a
@@ -28,6 +29,8 @@
 #include <vector>
 
 #include "services/block/file_io.h"
+#include "services/block/qcow2/grow.h"
+#include "services/block/qcow2/image.h"
 #include "services/block/qcow2/refcounts.h"
 #include "services/runtime/endian.h"
 
@@ -67,6 +70,8 @@ struct BookkeeperOrder {
   size_t publications = 0;
   size_t releases = 0;
   uint64_t reserve_clusters = 0;
+  bool grow = false;
+  GrownDisk grown;
   std::vector<Publication> publish;
   std::array<Release, kMaxReleases> release;
 
@@ -74,6 +79,7 @@ struct BookkeeperOrder {
   int sync_error = 0;     // for good: the kernel tells of lost data once
   int publish_error = 0;  // of a write, which may be tried again
   int release_error = 0;
+  int grow_error = 0;
   int reserve_error = 0;
   size_t runs = 0;
   std::array<FreeRun, kMaxRuns> run;
@@ -81,8 +87,11 @@ struct BookkeeperOrder {
 
 class Bookkeeper {
  public:
-  Bookkeeper(FileIo* file, Refcounts* refcounts, unsigned cluster_bits)
-      : file_(file), refcounts_(refcounts), cluster_bits_(cluster_bits) {}
+  Bookkeeper(Image* image, Refcounts* refcounts)
+      : image_(image),
+        file_(&image->file()),
+        refcounts_(refcounts),
+        cluster_bits_(image->header().cluster_bits) {}
 
   void Run(BookkeeperOrder* order);
 
@@ -90,6 +99,7 @@ class Bookkeeper {
   void SyncAndPublish(BookkeeperOrder* order);
   int ReleaseAll(const BookkeeperOrder& order);
 
+  Image* const image_;
   FileIo* const file_;
   Refcounts* const refcounts_;
   const unsigned cluster_bits_;

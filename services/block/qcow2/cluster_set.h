@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 namespace bulkhead::block::qcow2 {
 
@@ -25,7 +26,19 @@ class ClusterSet {
       : slot_count_(std::bit_ceil(capacity * 2 + 16)),
         slots_(
             static_cast<uint64_t*>(std::calloc(slot_count_, sizeof(uint64_t)))),
-        room_(slots_ != nullptr ? capacity : 0) {}
+        room_(slots_ != nullptr ? capacity : 0),
+        capacity_(room_) {}
+  ClusterSet(ClusterSet&& other) noexcept { *this = std::move(other); }
+  ClusterSet& operator=(ClusterSet&& other) noexcept {
+    slot_count_ = std::exchange(other.slot_count_, 0);
+    slots_ = std::move(other.slots_);
+    room_ = std::exchange(other.room_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    return *this;
+  }
+
+  // How many numbers it can hold.
+  size_t capacity() const { return capacity_; }
 
   bool Add(uint64_t cluster) {
     if (room_ == 0) return false;
@@ -87,6 +100,7 @@ class ClusterSet {
   size_t slot_count_ = 0;
   std::unique_ptr<uint64_t[], Free> slots_;
   size_t room_ = 0;
+  size_t capacity_ = 0;
 };
 
 }  // namespace bulkhead::block::qcow2

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint64_t kDiskBytes = 2 << 20;
 constexpr uint64_t kSector = 512;
+constexpr uint64_t kGrowthBytes = 512 << 10;
 constexpr size_t kDepth = 6;
 constexpr size_t kNever = ~size_t{0};
 
@@ -70,6 +71,18 @@ const std::vector<CrashScenario> kCrashScenarios = {
      /*compressed=*/true},
     {"version_2_overlay", "compat=0.10,cluster_size=4k", /*overlay=*/true},
     {"preallocated", "preallocation=metadata,cluster_size=4k"},
+    // 64 tables of 32 KiB fill one cluster of the L1 table: it has to move.
+    {.name = "growing_512",
+     .create_options = "cluster_size=512",
+     .growing = true},
+    {.name = "growing_overlay",
+     .create_options = "cluster_size=4k",
+     .overlay = true,
+     .growing = true},
+    {.name = "growing_snapshot",
+     .create_options = "cluster_size=512",
+     .snapshot = true,
+     .growing = true},
 };
 
 // A file whose changes are written down in the order in which it has them.
@@ -122,6 +135,7 @@ class CrashRig::RecordingFile final : public MemoryFile {
 struct CrashRig::Flying {
   std::unique_ptr<RigRequest> request;
   size_t submitted;
+  uint64_t submitted_step;
 };
 
 CrashRig::CrashRig(const CrashScenario& scenario, uint64_t seed, int requests,
@@ -129,7 +143,7 @@ CrashRig::CrashRig(const CrashScenario& scenario, uint64_t seed, int requests,
     : deaf_(deaf), random_(seed) {
   MakeImages(scenario);
   if (!failure_.empty()) return;
-  RunWorkload(scenario.workers, requests);
+  RunWorkload(scenario, requests);
 }
 
 void CrashRig::MakeImages(const CrashScenario& scenario) {
@@ -204,8 +218,8 @@ size_t CrashRig::Now() {
   return record_.size();
 }
 
-void CrashRig::RunWorkload(unsigned workers, int requests) {
-  auto engine = OpenEngine(disk_, /*record=*/true, workers, &failure_);
+void CrashRig::RunWorkload(const CrashScenario& scenario, int requests) {
+  auto engine = OpenEngine(disk_, /*record=*/true, scenario.workers, &failure_);
   if (engine == nullptr) return;
   Rig rig(std::move(engine));
   std::vector<std::unique_ptr<Flying>> flying;
@@ -213,6 +227,10 @@ void CrashRig::RunWorkload(unsigned workers, int requests) {
     while (flying.size() >= kDepth) {
       rig.PollOnce();
       Collect(&flying);
+    }
+    if (scenario.growing && i % (requests / 3) == requests / 6 &&
+        grown_.size() < 2) {
+      GrowDisk(rig, &flying);
     }
     SubmitOne(rig, &flying);
     Collect(&flying);
@@ -222,6 +240,28 @@ void CrashRig::RunWorkload(unsigned workers, int requests) {
     Collect(&flying);
   }
   rig.Close();
+}
+
+void CrashRig::GrowDisk(Rig& rig,
+                        std::vector<std::unique_ptr<Flying>>* flying) {
+  struct Waited : Growth {
+    bool ended = false;
+  } growth;
+  growth.size_bytes = disk_bytes_ + kGrowthBytes;
+  growth.done = [](Growth* g) { static_cast<Waited*>(g)->ended = true; };
+  rig.backend().Grow(&growth);
+  // What comes now waits for it.
+  SubmitOne(rig, flying);
+  while (!growth.ended) {
+    rig.PollOnce();
+    Collect(flying);
+  }
+  if (!growth.status.ok()) failure_ = growth.status.ToString();
+  disk_bytes_ = growth.size_bytes;
+  grown_.push_back({Now(), disk_bytes_});
+  const std::string zeroes(kSector, 0);
+  first_hashes_.resize(disk_bytes_ / kSector, HashOf(zeroes.data()));
+  changes_.resize(first_hashes_.size());
 }
 
 void CrashRig::SubmitOne(Rig& rig,
@@ -255,13 +295,14 @@ void CrashRig::SubmitOne(Rig& rig,
     one->request = Rig::Make(Operation::kFlush, 0, 0);
   }
   one->submitted = Now();
+  one->submitted_step = ++step_;
   const RigRequest& request = *one->request;
   if (request.operation != Operation::kFlush) {
     const std::string zeroes(kSector, 0);
     for (uint64_t i = 0; i < count; ++i) {
       const bool is_write = request.operation == Operation::kWrite;
       changes_[first + i].push_back(
-          {one->submitted, kNever,
+          {one->submitted, kNever, kNever,
            HashOf(is_write ? &request.data[i * kSector] : zeroes.data()),
            request.force_unit_access,
            request.operation == Operation::kDiscard});
@@ -281,11 +322,14 @@ void CrashRig::Collect(std::vector<std::unique_ptr<Flying>>* flying) {
     }
     if (request.status != IoStatus::kOk) failure_ = "a request failed";
     if (request.operation == Operation::kFlush) {
-      flushes_.push_back({one.submitted, Now()});
+      flushes_.push_back({one.submitted_step, Now()});
     } else {
       const size_t now = Now();
+      ++step_;
       for (uint64_t at = 0; at < request.length_bytes; at += kSector) {
-        changes_[(request.offset_bytes + at) / kSector].back().completed = now;
+        Change& change = changes_[(request.offset_bytes + at) / kSector].back();
+        change.completed = now;
+        change.completed_step = step_;
       }
     }
     flying->erase(flying->begin() + static_cast<ptrdiff_t>(i));
@@ -356,19 +400,26 @@ std::string CrashRig::Judge(size_t position, CutMode mode, uint64_t seed) {
 
 std::string CrashRig::CheckContent(Rig& rig, size_t position) const {
   constexpr uint64_t kPiece = 256 << 10;
-  size_t flushed = 0;
+  uint64_t flushed_step = 0;
   for (const Flush& flush : flushes_) {
     if (flush.completed <= position) {
-      flushed = std::max(flushed, flush.submitted);
+      flushed_step = std::max(flushed_step, flush.submitted_step);
     }
   }
-  for (uint64_t at = 0; at < disk_bytes_; at += kPiece) {
-    const uint64_t n = std::min(kPiece, disk_bytes_ - at);
+  const uint64_t there =
+      std::min(disk_bytes_, rig.backend().geometry().capacity_bytes);
+  for (const Grown& grown : grown_) {
+    if (grown.completed <= position && grown.size_bytes > there) {
+      return "the disk is shorter than it was";
+    }
+  }
+  for (uint64_t at = 0; at < there; at += kPiece) {
+    const uint64_t n = std::min(kPiece, there - at);
     const std::string data = rig.ReadOk(at, n);
     if (data.size() != n) return absl::StrCat("unreadable at ", at);
     for (uint64_t i = 0; i < n; i += kSector) {
       const size_t sector = (at + i) / kSector;
-      if (!Allowed(sector, HashOf(&data[i]), position, flushed)) {
+      if (!Allowed(sector, HashOf(&data[i]), position, flushed_step)) {
         return absl::StrCat("sector ", sector,
                             " holds neither what was flushed nor what was "
                             "written since");
@@ -381,14 +432,14 @@ std::string CrashRig::CheckContent(Rig& rig, size_t position) const {
 // Backwards from the newest change that was submitted before the cut: each may
 // be what is there, until one that had to be durable.
 bool CrashRig::Allowed(size_t sector, uint64_t hash, size_t position,
-                       size_t flushed) const {
+                       uint64_t flushed_step) const {
   const std::vector<Change>& changes = changes_[sector];
   for (size_t i = changes.size(); i-- > 0;) {
     const Change& change = changes[i];
     if (change.submitted > position) continue;
     if (change.hash == hash) return true;
     const bool had_to_last =
-        change.completed <= flushed ||
+        change.completed_step < flushed_step ||
         (change.durable_when_done && change.completed <= position);
     if (had_to_last && !change.may_keep_old) return false;
   }

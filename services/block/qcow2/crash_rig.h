@@ -33,6 +33,7 @@ struct CrashScenario {
   bool snapshot = false;  // an internal snapshot is taken first
   bool compressed = false;
   unsigned workers = 2;  // 0: everything in order, on the loop
+  bool growing = false;  // becomes longer twice, under load
 };
 extern const std::vector<CrashScenario> kCrashScenarios;
 
@@ -70,17 +71,25 @@ class CrashRig {
 
  private:
   class RecordingFile;
-  // One change of one sector.
+  // One change of one sector. `submitted` and `completed` are places in the
+  // record. Whether a write had ended before a flush began is told by the
+  // order of the rig's own steps: between two of them nothing may be recorded.
   struct Change {
     size_t submitted;
     size_t completed;
+    uint64_t completed_step;
     uint64_t hash;
     bool durable_when_done;
     bool may_keep_old;  // a discard
   };
   struct Flush {
-    size_t submitted;
+    uint64_t submitted_step;
     size_t completed;
+  };
+  // The disk became so long.
+  struct Grown {
+    size_t completed;
+    uint64_t size_bytes;
   };
   struct Flying;
 
@@ -88,17 +97,19 @@ class CrashRig {
   std::unique_ptr<Backend> OpenEngine(std::shared_ptr<MemoryDisk> disk,
                                       bool record, unsigned workers,
                                       std::string* error);
-  void RunWorkload(unsigned workers, int requests);
+  void RunWorkload(const CrashScenario& scenario, int requests);
+  void GrowDisk(Rig& rig, std::vector<std::unique_ptr<Flying>>* flying);
   void SubmitOne(Rig& rig, std::vector<std::unique_ptr<Flying>>* flying);
   void Collect(std::vector<std::unique_ptr<Flying>>* flying);
   size_t Now();
   std::string CheckContent(Rig& rig, size_t position) const;
   bool Allowed(size_t sector, uint64_t hash, size_t position,
-               size_t flushed) const;
+               uint64_t flushed_step) const;
 
   const bool deaf_;
   std::mt19937_64 random_;
   uint64_t disk_bytes_ = 0;
+  uint64_t step_ = 0;  // counts submissions and completions
   std::string first_image_;
   std::shared_ptr<MemoryDisk> disk_;
   std::shared_ptr<MemoryDisk> parent_;
@@ -107,6 +118,7 @@ class CrashRig {
   std::vector<uint64_t> first_hashes_;        // per sector
   std::vector<std::vector<Change>> changes_;  // per sector, in order
   std::vector<Flush> flushes_;
+  std::vector<Grown> grown_;
   std::string failure_;
 };
 

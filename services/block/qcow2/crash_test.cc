@@ -47,7 +47,7 @@ TEST(CrashJudgeTest, DiskThatIgnoresSyncsIsFoundOut) {
   EXPECT_TRUE(broke_image);
 }
 
-INSTANTIATE_TEST_SUITE_P(Scenarios, CrashTest, ::testing::Range<size_t>(0, 17),
+INSTANTIATE_TEST_SUITE_P(Scenarios, CrashTest, ::testing::Range<size_t>(0, 20),
                          [](const auto& info) {
                            return kCrashScenarios[info.param].name;
                          });

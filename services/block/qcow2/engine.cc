@@ -88,8 +88,8 @@ absl::Status Engine::PrepareWriting() {
     return absl::InvalidArgumentError(
         "its refcounts call metadata free; qemu-img check -r all repairs that");
   }
-  bookkeeper_ = std::make_unique<Bookkeeper>(&image.file(), refcounts_.get(),
-                                             image.header().cluster_bits);
+  image.ReserveGrowth();
+  bookkeeper_ = std::make_unique<Bookkeeper>(&image, refcounts_.get());
   order_.reset(new OrderWork);  // not zeroed: its tables are large
   order_->engine = this;
   publications_.reserve(kMaxPublications);
@@ -157,6 +157,10 @@ void Engine::Begin(Request* request) {
     case Operation::kWriteZeroes:
       op->step = &Engine::ZeroStep;
       break;
+  }
+  if (growth_ != nullptr) {
+    held_by_growth_.Append(op);
+    return;
   }
   LinkNewest(op);
   ready_.Append(op);

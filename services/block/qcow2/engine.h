@@ -73,6 +73,7 @@ class Engine final : public Backend {
   int event_fd() const override { return pool_->event_fd(); }
   void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
+  void Grow(Growth* growth) override;
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
   void ReportStatistics(Statistics* statistics) const override;
 
@@ -248,6 +249,11 @@ class Engine final : public Backend {
   ZeroChange ChangeForZero(const Request& request, const Extent& extent,
                            uint64_t offset, uint64_t* entry) const;
 
+  // ---- engine_grow.cc
+  absl::Status CanGrow(uint64_t size_bytes) const;
+  bool IsTimeToGrow() const;
+  void FinishGrowth(int error, const GrownDisk& grown);
+
   // ---- engine_order.cc: locks, releases, publications, the bookkeeper
   // How many of the clusters from `first` on are nobody's.
   uint64_t UnlockedPrefix(uint64_t first, uint64_t count) const;
@@ -296,7 +302,9 @@ class Engine final : public Backend {
   OpList space_waiters_;    // for publications or releases
   OpList room_waiters_;     // for slices, slots or bounce buffers
   OpList flush_waiters_;
-  OpList flushing_;  // those that the running order covers
+  OpList flushing_;        // those that the running order covers
+  OpList held_by_growth_;  // those that came after it
+  Growth* growth_ = nullptr;
 
   std::unique_ptr<DecodedCache> decoded_;
 

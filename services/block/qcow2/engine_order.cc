@@ -1,6 +1,7 @@
 // Between the loop and the bookkeeper: locks on clusters, entries to publish,
 // clusters to release, and the orders that carry them.
 
+#include <errno.h>
 #include <string.h>
 
 #include <algorithm>
@@ -182,7 +183,10 @@ void Engine::KickBookkeeper() {
 // False: there is nothing to do.
 bool Engine::FillOrder() {
   BookkeeperOrder& order = order_->order;
-  if (sync_failed_) FailAll(&flush_waiters_, IoStatus::kIoError);
+  if (sync_failed_) {
+    FailAll(&flush_waiters_, IoStatus::kIoError);
+    if (IsTimeToGrow()) FinishGrowth(-EIO, {});
+  }
   order.must_sync = !flush_waiters_.empty();
   // What the file did not take is tried again when somebody asks for it, or
   // when there is more.
@@ -207,7 +211,9 @@ bool Engine::FillOrder() {
   }
   const bool many = order.releases >= kManyReleases ||
                     (order.releases > 0 && !space_waiters_.empty());
-  if (!order.must_sync && order.publications == 0 && !many &&
+  order.grow = IsTimeToGrow();
+  if (order.grow) order.grown.size_bytes = growth_->size_bytes;
+  if (!order.must_sync && order.publications == 0 && !many && !order.grow &&
       order.reserve_clusters == 0) {
     return false;
   }
@@ -268,6 +274,7 @@ void Engine::FinishOrder() {
   for (size_t i = 0; i < order.runs; ++i) reserve_.Add(order.run[i]);
   active().set_file_bytes(
       std::max(active().file_bytes(), refcounts_->file_bytes()));
+  if (order.grow) FinishGrowth(order.grow_error, order.grown);
   uint64_t first;
   uint64_t count;
   if (refcounts_->TakeRetired(&first, &count)) {
@@ -308,6 +315,7 @@ void Engine::Close() {
   order.publications = publications_.size();
   order.releases = releases_.size();
   order.reserve_clusters = 0;
+  order.grow = false;
   order.publish.assign(
       publications_.begin(),
       publications_.begin() + static_cast<ptrdiff_t>(order.publications));

@@ -294,6 +294,44 @@ TEST_P(FaultTest, FailedSyncIsNeverFollowedByAFlushThatLies) {
   RunAtEveryCall(Call::kSync, EIO, IoStatus::kIoError, 1);
 }
 
+// Where the header's own write fails, it is not known what the file says: the
+// disk then behaves as after a failed sync, and is sound when opened again.
+TEST_P(FaultTest, FailureWhileTheDiskGrowsIsToldAndTheImageStaysSound) {
+  for (const Call call :
+       {Call::kRead, Call::kWrite, Call::kTruncate, Call::kSync}) {
+    for (uint64_t from = 0;; ++from) {
+      SCOPED_TRACE(::testing::Message()
+                   << "call " << from << " of kind " << static_cast<int>(call));
+      Plan plan;
+      std::string content = first_;
+      bool failed = false;
+      {
+        Rig rig = Open(&plan);
+        ASSERT_EQ(Do(rig, 0, &content), IoStatus::kOk);
+        ASSERT_EQ(rig.Flush(), IoStatus::kOk);
+        plan.fault = {call, plan.calls[static_cast<size_t>(call)] + from, 1,
+                      call == Call::kTruncate ? ENOSPC : EIO};
+        const absl::Status status = rig.Grow(3 * kBytes);
+        failed = !status.ok();
+        plan.fault.count = 0;
+        if (failed && rig.Flush() == IoStatus::kOk) {
+          EXPECT_EQ(rig.backend().geometry().capacity_bytes, kBytes);
+          ASSERT_EQ(rig.Grow(3 * kBytes), absl::OkStatus());
+          content.resize(3 * kBytes, 0);
+        } else if (!failed) {
+          content.resize(3 * kBytes, 0);
+        }
+      }
+      ExpectNoCorruption();
+      Plan no_plan;
+      Rig rig = OpenAgain(&no_plan, /*read_only=*/true);
+      content.resize(rig.backend().geometry().capacity_bytes, 0);
+      EXPECT_TRUE(Content(rig) == content);
+      if (!failed) break;
+    }
+  }
+}
+
 TEST_P(FaultTest, ShortTransfersAreGoneOnWith) {
   Plan plan;
   plan.short_transfers = true;

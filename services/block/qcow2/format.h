@@ -71,6 +71,7 @@ inline constexpr uint32_t kVersion2Length = 72;
 inline constexpr uint32_t kVersion3Length = 104;
 inline constexpr uint64_t kIncompatibleFeaturesAt = 72;
 inline constexpr uint64_t kAutoclearFeaturesAt = 88;
+inline constexpr uint64_t kDiskSizeAt = 24;  // crypt_method, l1_size, l1_table
 inline constexpr uint64_t kRefcountTableOffsetAt = 48;  // and clusters, at 56
 
 // crypt_method

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -12,6 +13,10 @@ namespace {
 
 constexpr size_t kMaxSliceBytes = 4096;
 constexpr size_t kMinSlices = 16;
+// So much longer may an L1 table become: 8 TiB at least, at clusters of 64 KiB.
+constexpr uint64_t kGrowthFactor = 16;
+constexpr uint64_t kMinGrownEntries = 16 << 10;
+constexpr uint64_t kMaxGrownEntries = 1 << 20;
 
 absl::StatusOr<std::vector<uint64_t>> ReadTable(FileIo& file, uint64_t offset,
                                                 uint64_t entries) {
@@ -147,6 +152,46 @@ absl::Status Image::NoteMetadata() {
     }
   }
   return absl::OkStatus();
+}
+
+// ---- Growing
+
+void Image::ReserveGrowth() {
+  const uint64_t entries = std::max<uint64_t>(
+      l1_.size(), std::clamp(l1_.size() * kGrowthFactor, kMinGrownEntries,
+                             kMaxGrownEntries));
+  l1_.reserve(entries);
+  larger_metadata_ =
+      ClusterSet(metadata_.capacity() + entries + L1Clusters(entries));
+}
+
+uint64_t Image::MaxSizeBytes() const {
+  return uint64_t{l1_.capacity()} << table_shift_;
+}
+
+void Image::Grown(uint64_t size_bytes, uint64_t l1_offset,
+                  uint32_t l1_entries) {
+  header_.size_bytes = size_bytes;
+  coding_.disk_bytes = size_bytes;
+  if (l1_offset == header_.l1_offset) return;
+  const uint64_t old = header_.l1_offset >> header_.cluster_bits;
+  for (uint64_t i = 0; i < L1Clusters(l1_.size()); ++i) {
+    metadata_.Remove(old + i);
+  }
+  // Once: the larger set has room for the longest table there can be.
+  if (larger_metadata_.capacity() > 0) {
+    metadata_.ForEach(
+        [this](uint64_t cluster) { return larger_metadata_.Add(cluster); });
+    metadata_ = std::move(larger_metadata_);
+    larger_metadata_ = ClusterSet();
+  }
+  const uint64_t first = l1_offset >> header_.cluster_bits;
+  for (uint64_t i = 0; i < L1Clusters(l1_entries); ++i) {
+    metadata_.Add(first + i);
+  }
+  header_.l1_offset = l1_offset;
+  header_.l1_entries = l1_entries;
+  l1_.resize(l1_entries, 0);
 }
 
 uint64_t Image::SliceOffset(uint64_t offset_bytes) const {

@@ -71,6 +71,15 @@ class Image {
     return header_.l1_offset + index * 8;
   }
 
+  // ---- Growing. Set-up: takes address space for a longer L1 table, since
+  // nothing can be asked for once the service is locked down.
+  void ReserveGrowth();
+  // The longest disk that there is room for.
+  uint64_t MaxSizeBytes() const;
+  const std::vector<uint64_t>& l1() const { return l1_; }
+  // What the file's header says now.
+  void Grown(uint64_t size_bytes, uint64_t l1_offset, uint32_t l1_entries);
+
   // ---- L2. The file offset of the slice that maps `offset_bytes`; 0: there is
   // no L2 table.
   uint64_t SliceOffset(uint64_t offset_bytes) const;
@@ -111,6 +120,9 @@ class Image {
   absl::Status TakeKey(const std::string& aes_key);
   absl::Status ReadL1();
   absl::Status NoteMetadata();
+  uint64_t L1Clusters(uint64_t entries) const {
+    return (entries * 8 + header_.cluster_bytes() - 1) >> header_.cluster_bits;
+  }
   Extent Decode(uint64_t entry, uint64_t offset_bytes) const;
   Extent DecodeV1(uint64_t entry, uint64_t offset_bytes) const;
   Extent DecodeCompressed(uint64_t entry) const;
@@ -129,6 +141,7 @@ class Image {
   std::unique_ptr<L2Cache> cache_;
   std::vector<uint64_t> l1_;
   ClusterSet metadata_;
+  ClusterSet larger_metadata_;  // for when the disk grows; empty until then
   uint64_t file_bytes_ = 0;
   size_t entry_bytes_ = 8;
   unsigned table_shift_ = 0;  // of the bytes that one L2 table maps

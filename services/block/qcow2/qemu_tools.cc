@@ -38,6 +38,7 @@ class OpenedDisk final : public Backend {
   size_t Poll() override { return backend_->Poll(); }
   int event_fd() const override { return backend_->event_fd(); }
   size_t in_flight() const override { return backend_->in_flight(); }
+  void Grow(Growth* growth) override { backend_->Grow(growth); }
   void SetWriteCache(bool on) override { backend_->SetWriteCache(on); }
   void ReportStatistics(Statistics* statistics) const override {
     backend_->ReportStatistics(statistics);

@@ -430,18 +430,51 @@ int Refcounts::MakeZero(FreeRun* run) {
   return ExtendTo(run->first + run->count);
 }
 
+// A file that grows has room without end; a device has what it has.
+uint64_t Refcounts::SearchLimit(uint64_t wanted) const {
+  return file_->is_sparse()
+             ? std::max(hint_, file_clusters_) + wanted + 2 * block_entries()
+             : file_bytes_ >> header_.cluster_bits;
+}
+
+int Refcounts::AllocateRun(uint64_t count, uint64_t* first) {
+  uint64_t from = hint_;
+  for (;;) {
+    FreeRun run;
+    if (const int error = FindRun(from, SearchLimit(count), count, &run);
+        error != 0) {
+      return error;
+    }
+    if (run.count == 0) return -ENOSPC;
+    // A region that has no block yet gets one, in its first free cluster: look
+    // again.
+    const uint64_t last = (run.first + run.count - 1) / block_entries();
+    bool made_block = false;
+    for (uint64_t i = run.first / block_entries(); i <= last; ++i) {
+      Block* block;
+      if (const int error = Load(i, &block); error != 0) return error;
+      if (block != nullptr) continue;
+      if (const int error = LoadOrCreate(i, &block); error != 0) return error;
+      made_block = true;
+    }
+    if (made_block) continue;
+    if (run.count < count) {
+      from = run.first + run.count;
+      continue;
+    }
+    if (const int error = ExtendTo(run.first + count); error != 0) return error;
+    *first = run.first;
+    return Increase(run.first, count);
+  }
+}
+
 int Refcounts::Reserve(uint64_t wanted, FreeRun* runs, size_t capacity,
                        size_t* used) {
   *used = 0;
   int error = 0;
   while (wanted > 0 && *used < capacity) {
-    // A file that grows has room without end; a device has what it has.
-    const uint64_t limit =
-        file_->is_sparse()
-            ? std::max(hint_, file_clusters_) + wanted + 2 * block_entries()
-            : file_bytes_ >> header_.cluster_bits;
     FreeRun run;
-    error = FindRun(hint_, limit, wanted, &run);
+    error = FindRun(hint_, SearchLimit(wanted), wanted, &run);
     if (error != 0) break;
     if (run.count == 0) {
       error = -ENOSPC;
@@ -466,7 +499,10 @@ int Refcounts::Reserve(uint64_t wanted, FreeRun* runs, size_t capacity,
     runs[(*used)++] = run;
   }
   if (*used == 0) return error;
-  return file_->Sync();
+  error = file_->Sync();
+  // Nothing may refer to clusters that are perhaps not counted: they leak.
+  if (error != 0) *used = 0;
+  return error;
 }
 
 int Refcounts::TrimEnd() {

@@ -56,6 +56,10 @@ class Refcounts {
   // syncs. Fewer (at least one) when there are no more. -ENOSPC: none.
   int Reserve(uint64_t wanted, FreeRun* runs, size_t capacity, size_t* used);
 
+  // Finds `count` free clusters in a row and counts them: what a table needs.
+  // They read as anything. -ENOSPC: there are none.
+  int AllocateRun(uint64_t count, uint64_t* first);
+
   // Where the next search starts: a cluster that has become free.
   void HintFree(uint64_t cluster) { hint_ = std::min(hint_, cluster); }
 
@@ -99,6 +103,8 @@ class Refcounts {
   int Store(const Block& block, uint64_t first_entry, uint64_t count);
   int Change(uint64_t first, uint64_t count, bool increase);
   int FindRun(uint64_t from, uint64_t limit, uint64_t wanted, FreeRun* run);
+  // Where a search for `wanted` clusters ends.
+  uint64_t SearchLimit(uint64_t wanted) const;
   int MakeZero(FreeRun* run);
   int ExtendTo(uint64_t clusters);
   bool MayUse(uint64_t cluster) const {

@@ -77,12 +77,14 @@ class FakeServiceContext : public ServiceContext {
   }
   Nanoseconds Now() override { return now_; }
   void Watch(int fd) override { watched_.push_back(fd); }
+  void AddDisk(Growable* disk) override { disks_.push_back(disk); }
   void Log(absl::string_view line) override;
   [[noreturn]] void Fail(absl::string_view why) override;
 
   FakeInterrupts& fake_interrupts() { return interrupts_; }
   void Advance(Nanoseconds by) { now_ += by; }
   const std::vector<int>& watched() const { return watched_; }
+  const std::vector<Growable*>& disks() const { return disks_; }
   const std::vector<std::string>& log() const { return log_; }
 
   // RAM as bytes, for tests' expectations. The range must be mapped.
@@ -96,6 +98,7 @@ class FakeServiceContext : public ServiceContext {
   std::map<size_t, std::vector<uint8_t>> doorbells_;
   Nanoseconds now_ = 1'000'000'000;
   std::vector<int> watched_;
+  std::vector<Growable*> disks_;
   std::vector<std::string> log_;
 };
 

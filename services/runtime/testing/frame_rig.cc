@@ -351,6 +351,15 @@ ErrorCode FrameRig::LoadState(int fd) {
   return Ask(*control_, {fd});
 }
 
+Ack FrameRig::GrowDisk(uint32_t backend, uint64_t size_bytes) {
+  class GrowDisk* request = control_->outgoing().mutable_grow_disk();
+  request->set_backend(backend);
+  request->set_size_bytes(size_bytes);
+  const Frame& answer = AwaitAnswer(*control_, Send(*control_));
+  if (!answer.has_ack()) Die("an answer that is no Ack");
+  return answer.ack();
+}
+
 std::map<std::string, uint64_t> FrameRig::Statistics() {
   control_->outgoing().mutable_get_statistics();
   const Frame& answer = AwaitAnswer(*control_, Send(*control_));

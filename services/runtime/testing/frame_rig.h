@@ -97,6 +97,7 @@ class FrameRig {
   ErrorCode Resume();
   ErrorCode SaveState(int fd);
   ErrorCode LoadState(int fd);
+  Ack GrowDisk(uint32_t backend, uint64_t size_bytes);
   // All counters by name.
   std::map<std::string, uint64_t> Statistics();
 
