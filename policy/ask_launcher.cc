@@ -7,7 +7,6 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "policy/launcher_socket.h"
 #include "policy/live_filters.h"
 #include "proto/launch.pb.h"

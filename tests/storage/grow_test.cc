@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <string>
@@ -26,6 +27,17 @@ using testing::Seconds;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr Seconds kPatience{20};
 constexpr char kLosetup[] = "/usr/sbin/losetup";
+
+// Short, for sockets lie in it.
+class RunDirectory {
+ public:
+  RunDirectory() { EXPECT_NE(mkdtemp(path_.data()), nullptr); }
+  ~RunDirectory() { rmdir(path_.c_str()); }
+  std::string flag() const { return "--runtime_dir=" + path_; }
+
+ private:
+  std::string path_ = "/tmp/bulkhead-grow-XXXXXX";
+};
 
 struct Kind {
   const char* name;
@@ -75,10 +87,10 @@ TEST_P(GrowTest, JailedServiceGrowsItsDiskAndItsGuestSeesIt) {
 
 TEST_P(GrowTest, UserGrowsADiskOfARunningVm) {
   const std::string path = Create();
+  const RunDirectory run;
   const std::string vm_name = std::string("grow-") + GetParam().name;
   Process vm({"launcher/vm", "--no_qemu", "--name=" + vm_name, "--memory=64MiB",
-              "--runtime_dir=" + images_.Path("run"),
-              "--device=virtio_blk,id=vda",
+              run.flag(), "--device=virtio_blk,id=vda",
               "--disk=vda,file=" + path +
                   ",format=" + (GetParam().format == QCOW2 ? "qcow2" : "raw")});
   ASSERT_TRUE(vm.WaitFor("waiting for QEMU", kPatience)) << vm.output();
@@ -100,13 +112,12 @@ TEST_P(GrowTest, UserGrowsADiskOfARunningVm) {
   EXPECT_NE(info.find("virtual size: 1 GiB"), std::string::npos) << info;
 }
 
-INSTANTIATE_TEST_SUITE_P(, GrowTest,
-                         ::testing::Values(Kind{"raw", "-f raw", RAW},
-                                           Kind{"qcow2", "-f qcow2", QCOW2},
-                                           Kind{"clusters_512",
-                                                "-f qcow2 -o cluster_size=512",
-                                                QCOW2}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    , GrowTest,
+    ::testing::Values(Kind{"raw", "-f raw", RAW},
+                      Kind{"qcow2", "-f qcow2", QCOW2},
+                      Kind{"small", "-f qcow2 -o cluster_size=512", QCOW2}),
+    [](const auto& info) { return info.param.name; });
 
 // A logical volume that its owner makes longer, as a loop device.
 TEST(GrowDiskToolTest, BlockDeviceThatWasMadeLongerIsTakenUp) {
@@ -119,9 +130,9 @@ TEST(GrowDiskToolTest, BlockDeviceThatWasMadeLongerIsTakenUp) {
   if (device.find("/dev/") != 0) GTEST_SKIP() << "no loop device here";
   device.pop_back();  // the newline
   {
+    const RunDirectory run;
     Process vm({"launcher/vm", "--no_qemu", "--name=grow-device",
-                "--memory=64MiB", "--runtime_dir=" + images.Path("run"),
-                "--device=virtio_blk,id=vda",
+                "--memory=64MiB", run.flag(), "--device=virtio_blk,id=vda",
                 "--disk=vda,file=" + device + ",format=raw"});
     EXPECT_TRUE(vm.WaitFor("waiting for QEMU", kPatience)) << vm.output();
     const std::vector<std::string> grow = {"tools/grow_disk/grow_disk",
