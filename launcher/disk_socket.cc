@@ -74,7 +74,9 @@ void DiskSocket::TakeAnswer(const Process* process, const Ack& ack) {
 }
 
 void DiskSocket::Answer(const Ack& ack) {
-  const std::string packet = ack.SerializeAsString();
+  Frame frame;  // an Ack alone may be no bytes at all
+  *frame.mutable_ack() = ack;
+  const std::string packet = frame.SerializeAsString();
   (void)send(peer_.get(), packet.data(), packet.size(),
              MSG_DONTWAIT | MSG_NOSIGNAL);
   Forget();

@@ -2,8 +2,8 @@
 // it to the device's service, and gives back its answer.
 //
 // `vm` has made the listener: the abstract socket "bulkhead/VM/PID/disks"
-// (SOCK_SEQPACKET). A request is one packet, a DiskRequest; so is the answer,
-// an Ack. Who connects takes the place of who was there before.
+// (SOCK_SEQPACKET). A request is one packet, a DiskRequest; so is the answer, a
+// Frame with an Ack. Who connects takes the place of who was there before.
 //
 // TRUST    Only root and the launcher's own user are heard (SO_PEERCRED). Of a
 //          VM's processes only a connector shares the network in which the name

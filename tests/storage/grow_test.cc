@@ -103,13 +103,13 @@ TEST_P(GrowTest, UserGrowsADiskOfARunningVm) {
   EXPECT_EQ(unknown.Wait(kPatience), 1);
   EXPECT_NE(unknown.output().find("no such device"), std::string::npos)
       << unknown.output();
-  Process grown({"tools/grow_disk/grow_disk", vm_name, "vda", "1GiB"});
+  Process grown({"tools/grow_disk/grow_disk", vm_name, "vda", "256MiB"});
   EXPECT_EQ(grown.Wait(kPatience), 0) << grown.output();
   vm.Signal(SIGTERM);
   EXPECT_EQ(vm.Wait(kPatience), 0) << vm.output();
   const std::string info =
       block::qcow2::RunTool({"qemu-img", "info", path}).output;
-  EXPECT_NE(info.find("virtual size: 1 GiB"), std::string::npos) << info;
+  EXPECT_NE(info.find("virtual size: 256 MiB"), std::string::npos) << info;
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -152,7 +152,7 @@ TEST(GrowDiskToolTest, BlockDeviceThatWasMadeLongerIsTakenUp) {
 }
 
 TEST(GrowDiskToolTest, VmThatDoesNotRunIsNamed) {
-  Process tool({"tools/grow_disk/grow_disk", "nowhere", "vda", "1GiB"});
+  Process tool({"tools/grow_disk/grow_disk", "nowhere", "vda", "256MiB"});
   EXPECT_EQ(tool.Wait(kPatience), 1);
   EXPECT_NE(tool.output().find("no VM \"nowhere\" runs here"),
             std::string::npos)

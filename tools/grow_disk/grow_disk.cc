@@ -49,16 +49,17 @@ absl::StatusOr<Ack> Ask(int fd, const DiskRequest& request) {
   }
   std::array<char, 4096> answer;
   const ssize_t size = recv(fd, answer.data(), answer.size(), 0);
-  Ack ack;
+  Frame frame;
   if (size < 0 && errno == EAGAIN) {
     return absl::UnavailableError(absl::StrCat(
         "the device has not answered for ", kSeconds, " s; look at its log"));
   }
-  if (size <= 0 || !ack.ParseFromArray(answer.data(), static_cast<int>(size))) {
+  if (size <= 0 ||
+      !frame.ParseFromArray(answer.data(), static_cast<int>(size))) {
     return absl::UnavailableError(
         "its launcher answers only root and its own user");
   }
-  return ack;
+  return frame.ack();
 }
 
 // What a device says may hold anything.
