@@ -51,42 +51,32 @@ void DiskSocket::TakeRequest() {
   DiskRequest request;
   if (size <= 0 ||
       !request.ParseFromArray(packet.data(), static_cast<int>(size))) {
-    Forget();
-    return;
+    return Forget();
   }
   for (const auto& process : *processes_) {
-    if (process->role() != JailedProcess::SERVICE ||
+    if (process->role() != JailedProcess::SERVICE || !process->can_send() ||
         process->name() != request.process()) {
       continue;
     }
-    if (!process->can_send()) return Refuse("the device has ended");
     LetFileGrow(process->pid(), request.grow_disk().size_bytes());
     *process->outgoing().mutable_grow_disk() = request.grow_disk();
     process->Send();
     asked_ = process.get();
     return;
   }
-  Refuse("the VM has no such device");
+  Ack unknown;
+  unknown.set_error(UNKNOWN_REQUEST);
+  TakeAnswer(asked_, unknown);
 }
 
 void DiskSocket::TakeAnswer(const Process* process, const Ack& ack) {
-  if (process == asked_) Answer(ack);
-}
-
-void DiskSocket::Answer(const Ack& ack) {
+  if (process != asked_ || !peer_.valid()) return;
   Frame frame;  // an Ack alone may be no bytes at all
   *frame.mutable_ack() = ack;
   const std::string packet = frame.SerializeAsString();
   (void)send(peer_.get(), packet.data(), packet.size(),
              MSG_DONTWAIT | MSG_NOSIGNAL);
   Forget();
-}
-
-void DiskSocket::Refuse(const std::string& why) {
-  Ack ack;
-  ack.set_error(INVALID_ARGUMENT);
-  ack.set_message(why);
-  Answer(ack);
 }
 
 void DiskSocket::Forget() {

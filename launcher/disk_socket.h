@@ -9,14 +9,13 @@
 //          VM's processes only a connector shares the network in which the name
 //          is; it reads no hostile byte. The service checks the request; its
 //          answer is handed on, never looked at.
-// ERRORS   Told to who asked. Without the socket the VM runs.
-// THREADS  One thread.
+// ERRORS   Told to who asked (UNKNOWN_REQUEST: no such device). Without the
+// socket the VM runs. THREADS  One thread.
 
 #ifndef BULKHEAD_LAUNCHER_DISK_SOCKET_H_
 #define BULKHEAD_LAUNCHER_DISK_SOCKET_H_
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -40,8 +39,6 @@ class DiskSocket {
  private:
   void Accept();
   void TakeRequest();
-  void Answer(const Ack& ack);
-  void Refuse(const std::string& why);
   void Forget();
 
   Fd listener_;

@@ -108,6 +108,10 @@ int Main(const std::vector<std::string>& words) {
   absl::Cleanup close_fd = [&fd] { close(*fd); };
   const absl::StatusOr<Ack> ack = Ask(*fd, request);
   if (!ack.ok()) return Fail(kRefused, std::string(ack.status().message()));
+  if (ack->error() == UNKNOWN_REQUEST) {
+    return Fail(kRefused, absl::StrCat("the VM has no such device as ", disk[0],
+                                       ", or it has ended"));
+  }
   if (ack->error() != OK) {
     return Fail(kRefused,
                 absl::StrCat(words[1], ": ", Escaped(ack->message())));
