@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <utility>
 
 #include "launcher/may_ask.h"
 #include "proto/launch.pb.h"
