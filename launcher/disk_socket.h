@@ -10,7 +10,8 @@
 //          is; it reads no hostile byte. The service checks the request; its
 //          answer is handed on, never looked at.
 // ERRORS   Told to who asked (UNKNOWN_REQUEST: no such device). Without the
-// socket the VM runs. THREADS  One thread.
+//          socket the VM runs.
+// THREADS  One thread.
 
 #ifndef BULKHEAD_LAUNCHER_DISK_SOCKET_H_
 #define BULKHEAD_LAUNCHER_DISK_SOCKET_H_
