@@ -133,11 +133,11 @@ std::optional<std::vector<Held>> FdsOf(
   for (const std::string& name : names) {
     Held held;
     held.fd = atoi(name.c_str());
-    held.target = ReadLink(proc + "fd/" + name);
-    if (stat((proc + "fd/" + name).c_str(), &held.status) != 0) {
-      continue;  // closed meanwhile
-    }
-    for (const std::string& line : Lines(ReadFile(proc + "fdinfo/" + name))) {
+    const std::string link = absl::StrCat(proc, "fd/", name);
+    const std::string info = absl::StrCat(proc, "fdinfo/", name);
+    held.target = ReadLink(link);
+    if (stat(link.c_str(), &held.status) != 0) continue;  // closed meanwhile
+    for (const std::string& line : Lines(ReadFile(info))) {
       if (absl::StartsWith(line, "flags:")) {
         held.flags = static_cast<int>(strtol(line.c_str() + 6, nullptr, 8));
       }
