@@ -263,6 +263,22 @@ std::vector<Case> Cases(const std::string& directory) {
   return cases;
 }
 
+// Whether a figure that is asked for reads this image; all but the compressed
+// one are made of the first.
+bool IsNeeded(const std::vector<Case>& cases, const std::string& image,
+              const std::string& only) {
+  for (const Case& c : cases) {
+    if (c.name.find(only) == std::string::npos) continue;
+    if (c.image == image ||
+        (c.is_qcow2 && c.parent.find(image) != c.parent.npos)) {
+      return true;
+    }
+    const bool from_first = !c.fresh && c.name.find("compressed") != 0;
+    if (image == cases[0].image && from_first) return true;
+  }
+  return false;
+}
+
 int Run() {
   const std::string directory = absl::GetFlag(FLAGS_directory);
   const std::vector<Case> cases = Cases(directory);
@@ -270,7 +286,9 @@ int Run() {
                         {"bulkhead", "qemu-img"});
   const std::string only = absl::GetFlag(FLAGS_only);
   for (const Case& c : cases) {
-    if (!c.create.empty() && !c.fresh) Shell(c.create);
+    if (!c.create.empty() && !c.fresh && IsNeeded(cases, c.image, only)) {
+      Shell(c.create);
+    }
     if (c.name.find(only) == std::string::npos) continue;
     const std::string how = BestOfQemu(c);
     const std::string name = absl::StrCat(c.name, " (", how, ")");

@@ -50,6 +50,10 @@ Engine::Engine(std::vector<Layer> layers, std::unique_ptr<WorkerPool> pool,
       static_cast<uint32_t>(std::min<uint64_t>(cluster_bytes_, 64 << 10));
   geometry_.discard_granularity_bytes =
       static_cast<uint32_t>(active().header().subcluster_bytes());
+  if (layers_.size() > 1) {
+    below_.reset(
+        static_cast<Below*>(std::calloc(kBelowEntries, sizeof(Below))));
+  }
   ops_.reserve(kMaxInFlight);
   std::vector<const Coding*> codings;
   bool with_zstd = false;

@@ -21,6 +21,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -198,6 +199,9 @@ class Engine final : public Backend {
   Next ReadCoded(Op* op, const Found& found);
   static void OnFilled(Work* work);
   void FinishFilling(DecodedSlot* slot);
+  // Where small reads of parents were found before.
+  bool FindBelow(uint64_t offset, uint64_t bytes, Found* found) const;
+  void NoteBelow(uint64_t offset, const Found& found);
   // kGoOn: *found is filled in. kWait: the op waits, or has ended.
   Next Find(Op* op, uint64_t offset, uint64_t max_bytes, Found* found);
   Next GetSlice(Op* op, size_t layer, uint64_t offset, L2Slice** slice);
@@ -305,6 +309,16 @@ class Engine final : public Backend {
   OpList flushing_;        // those that the running order covers
   OpList held_by_growth_;  // those that came after it
   Growth* growth_ = nullptr;
+
+  // Parents never change: which of them has the data of a cluster is looked
+  // for once. Takes memory as it fills.
+  struct Below {
+    uint64_t cluster_plus_1;
+    uint64_t place;  // in its file; the layer in its low bits
+  };
+  static constexpr uint64_t kBelowEntries = 16384;
+  static constexpr uint64_t kLayerMask = 511;
+  std::unique_ptr<Below[], void (*)(void*)> below_{nullptr, std::free};
 
   std::unique_ptr<DecodedCache> decoded_;
 

@@ -74,10 +74,41 @@ Engine::Next Engine::AfterRead(Op* op) {
   return Next::kGoOn;
 }
 
+bool Engine::FindBelow(uint64_t offset, uint64_t bytes, Found* found) const {
+  const uint64_t cluster = offset / cluster_bytes_;
+  const uint64_t in_cluster = offset % cluster_bytes_;
+  if (below_ == nullptr || in_cluster + bytes > cluster_bytes_) return false;
+  const Below& known = below_[cluster % kBelowEntries];
+  if (known.cluster_plus_1 != cluster + 1) return false;
+  *found = {known.place & kLayerMask,
+            {.kind = Extent::Kind::kData,
+             .host_offset = (known.place & ~kLayerMask) + in_cluster,
+             .length_bytes = bytes}};
+  return true;
+}
+
+// Data only, and only where the whole cluster is one in each layer above it.
+void Engine::NoteBelow(uint64_t offset, const Found& found) {
+  if (below_ == nullptr || found.extent.kind != Extent::Kind::kData) return;
+  const uint64_t cluster = offset / cluster_bytes_;
+  for (size_t i = 1; i <= found.layer; ++i) {
+    const Layer& layer = layers_[i];
+    if (layer.size_bytes / cluster_bytes_ <= cluster) return;
+    if (layer.image != nullptr &&
+        layer.image->header().subcluster_bytes() != cluster_bytes_) {
+      return;
+    }
+  }
+  below_[cluster % kBelowEntries] = {
+      cluster + 1, (found.extent.host_offset - offset % cluster_bytes_) |
+                       uint64_t{found.layer}};
+}
+
 Engine::Next Engine::Find(Op* op, uint64_t offset, uint64_t max_bytes,
                           Found* found) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
+    if (i == 1 && FindBelow(offset, max_bytes, found)) return Next::kGoOn;
     // Behind the end of a parent that is shorter there are zeroes.
     if (offset >= layer.size_bytes) break;
     max_bytes = std::min(max_bytes, layer.size_bytes - offset);
@@ -86,6 +117,7 @@ Engine::Next Engine::Find(Op* op, uint64_t offset, uint64_t max_bytes,
                 {.kind = Extent::Kind::kData,
                  .host_offset = offset,
                  .length_bytes = max_bytes}};
+      if (i > 0) NoteBelow(offset, *found);
       return Next::kGoOn;
     }
     if (layer.image->SliceOffset(offset) == 0) {
@@ -97,6 +129,7 @@ Engine::Next Engine::Find(Op* op, uint64_t offset, uint64_t max_bytes,
     const Extent extent = layer.image->Map(*slice, offset, max_bytes);
     if (extent.kind != Extent::Kind::kUnallocated) {
       *found = {i, extent};
+      if (i > 0) NoteBelow(offset, *found);
       return Next::kGoOn;
     }
     max_bytes = extent.length_bytes;
