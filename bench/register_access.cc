@@ -409,7 +409,7 @@ void CompareInsideQemu(const std::string& directory, Bulkhead& ours) {
 int main() {
   using bulkhead::Bulkhead;
   bulkhead::testing::ScratchDirectory directory;
-  Bulkhead ours(directory.path(), /*spin_limit_us=*/50);
+  Bulkhead ours(directory.path(), /*spin_limit_us=*/100);
   Bulkhead sleeping(directory.path(), /*spin_limit_us=*/0);
   const bool met = bulkhead::CompareCrossings(ours, sleeping);
   bulkhead::CompareInsideQemu(directory.path(), ours);

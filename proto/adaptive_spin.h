@@ -2,8 +2,10 @@
 // sleeps. Waking a sleeper costs two to ten times what a message costs, but to
 // spin in vain takes a CPU from the guest. So:
 //
-//   - it spins only where the last waits were short enough for it: who is idle
-//     does not spin at all;
+//   - it spins only where the last waits were short enough for it, or a few
+//     times longer: a wait that was slept through holds the wake-up of each
+//     process on the way, which spinning saves. Who is idle does not spin at
+//     all;
 //   - each spin that was in vain makes the loop sleep at once for a while,
 //     twice as often each time, until a spin pays again: who has a peer that
 //     needs this CPU does not hold it;
@@ -73,7 +75,7 @@ class AdaptiveSpin {
       known.pauses = std::clamp(2 * known.pauses, uint32_t{1}, kMostPauses);
       known.pauses_left = known.pauses;
     }
-    if (waited > limit_) {
+    if (waited > kNear * limit_) {
       known.credit -= known.credit > 0;
     } else if (limit_ > 0) {
       known.credit = std::min(known.credit + 1, kMostCredit);
@@ -81,6 +83,8 @@ class AdaptiveSpin {
   }
 
  private:
+  // Of limits: a wait so long may be short enough for it once nobody sleeps.
+  static constexpr Nanoseconds kNear = 4;
   // Short waits since the long ones.
   static constexpr uint32_t kEnoughCredit = 2;
   static constexpr uint32_t kMostCredit = 4;

@@ -84,6 +84,26 @@ TEST(AdaptiveSpinTest, EachSituationIsLearntByItself) {
   EXPECT_GE(spin.budget(events.situation()), 20'000u);
 }
 
+// While we sleep, a round takes as long as waking everybody does; once we spin,
+// the peer's answer is there in time.
+TEST(AdaptiveSpinTest, WaitsThatOnlySleepingMadeLongAreSpunThrough) {
+  AdaptiveSpin spin(kLimit);
+  for (int i = 0; i < 100; ++i) {
+    if (spin.budget() > 0) {
+      spin.Paid();
+    } else {
+      spin.Woken(90'000);
+    }
+  }
+  EXPECT_EQ(spin.budget(), kLimit);
+}
+
+// Waits that are near, yet too long each time, cost few spins.
+TEST(AdaptiveSpinTest, NearWaitsThatStayTooLongAreSeldomTried) {
+  AdaptiveSpin spin(kLimit);
+  EXPECT_LT(Feed(spin, 3 * kLimit, 10'000), 60);
+}
+
 TEST(AdaptiveSpinTest, LimitOfZeroNeverSpins) {
   AdaptiveSpin spin(0);
   for (int i = 0; i < 10; ++i) spin.Woken(1);

@@ -194,6 +194,7 @@ absl::Status Server::Spin(Nanoseconds until, bool* found) {
       }
     }
     if (*found) return absl::OkStatus();
+    sched_yield();  // whom we have just woken may have been put on this CPU
   }
   return absl::OkStatus();
 }
@@ -239,6 +240,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
       *found = true;
       return absl::OkStatus();
     }
+    sched_yield();
   }
   // What was found before does not count: the last stretch was in vain.
   return absl::OkStatus();
