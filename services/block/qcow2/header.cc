@@ -15,6 +15,7 @@
 namespace bulkhead::block::qcow2 {
 namespace {
 
+constexpr unsigned kUsualClusterBits = 16;
 constexpr uint64_t kKnownIncompatible =
     kDirty | kCorrupt | kExternalData | kCompressionType | kExtendedL2;
 
@@ -291,17 +292,21 @@ absl::StatusOr<Header> DescribeHeader(FileIo& file) {
   if (file_bytes < int64_t{sizeof(RawHeaderV1)}) {
     return Invalid("not a qcow2 image: the file is too short");
   }
-  // The header and its extensions lie in the first cluster.
-  std::vector<uint8_t> bytes(
-      std::min<uint64_t>(uint64_t{1} << kMaxClusterBits, file_bytes));
-  if (const int error =
-          ReadBytes(file, bytes.data(), bytes.size(), 0, BeyondEnd::kFails);
-      error != 0) {
-    return Invalid(absl::StrCat("reading the header: ", strerror(-error)));
+  // The header and its extensions lie in the first cluster, which is seldom
+  // larger than this.
+  std::vector<uint8_t> bytes;
+  RawHeader raw = {};
+  for (const uint32_t bits : {kUsualClusterBits, kMaxClusterBits}) {
+    bytes.resize(std::min<uint64_t>(uint64_t{1} << bits, file_bytes));
+    if (const int error =
+            ReadBytes(file, bytes.data(), bytes.size(), 0, BeyondEnd::kFails);
+        error != 0) {
+      return Invalid(absl::StrCat("reading the header: ", strerror(-error)));
+    }
+    memcpy(&raw, bytes.data(), std::min(bytes.size(), sizeof(raw)));
+    if (raw.version == 1 || raw.cluster_bits <= bits) break;
   }
   if (!HasQcowSignature(file)) return Invalid("not a qcow2 image");
-  RawHeader raw = {};
-  memcpy(&raw, bytes.data(), std::min(bytes.size(), sizeof(raw)));
   if (raw.version == 1) {
     return TakeV1(bytes, static_cast<uint64_t>(file_bytes));
   }
