@@ -568,7 +568,8 @@ void IoCommands::Release(Slot* slot) {
 bool IoCommands::Run() {
   bool worked = false;
   for (Namespace& each : subsystem_.namespaces) {
-    if (each.backend->in_flight() > 0) worked |= each.backend->Poll() > 0;
+    // Idle ones, too: a disk that grows has no request of ours.
+    worked |= each.backend->Poll() > 0;
   }
   for (unsigned i = 0; i < kStepsPerRun; ++i) {
     Slot* slot = continue_.Pop();
