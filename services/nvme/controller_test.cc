@@ -245,6 +245,42 @@ TEST(NvmeControllerTest, SavedStateGoesOnInAnotherController) {
   EXPECT_EQ(other.ram(other.CqAt(1) + 12, 1), std::string(1, 77));
 }
 
+// A queue that is being deleted when the state is saved: its Delete command
+// keeps its room in the admin completion queue.
+TEST(NvmeControllerTest, SavedDeleteCommandDoesNotOverrunTheAdminQueue) {
+  ControllerRig rig;
+  rig.Disable();
+  rig.Enable(/*entries=*/4);
+  rig.CreateIoQueuePair(1);  // completions 0 and 1
+  rig.disks[0]->Hold();
+  rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Ring(1);
+  rig.Turns();
+  Command deletion = MakeCommand(AdminOpcode::kDeleteSubmissionQueue);
+  deletion.cdw10 = 1;
+  rig.Push(0, deletion);
+  rig.Ring(0);
+  rig.Turns();
+  rig.disks[0]->ReleaseAll();
+  rig.controller->Quiesce();
+  const absl::Span<const std::byte> state = rig.controller->State();
+  const std::vector<std::byte> saved(state.begin(), state.end());
+  ASSERT_TRUE(rig.controller->LoadState(absl::MakeConstSpan(saved)));
+  rig.controller->Resume();
+  rig.Turns();  // the deletion's completion, which the host does not reap
+
+  // Of four entries three can be used: two are left, and one more must wait.
+  const std::string untouched(sizeof(Completion), '\xee');
+  const uint64_t fourth = rig.CqAt(0) + sizeof(Completion);
+  rig.set_ram(fourth, untouched);
+  for (int i = 0; i < 3; ++i) {
+    rig.Push(0, MakeCommand(AdminOpcode::kGetFeatures));
+  }
+  rig.Ring(0);
+  rig.Turns();
+  EXPECT_EQ(rig.ram(fourth, sizeof(Completion)), untouched);
+}
+
 TEST(NvmeControllerTest, HostileStateIsRefusedOrHarmless) {
   ControllerRig rig;
   rig.CreateIoQueuePair(1);

@@ -38,7 +38,12 @@ void Queues::Recover() {
   raised_ = Unread();
   end_ = 0;
   for (uint16_t id = 0; id < kQueues; ++id) {
-    SetLive(id, state_.submission[id].entries != 0);
+    const SubmissionQueue& queue = state_.submission[id];
+    SetLive(id, queue.entries != 0);
+    if (queue.entries == 0 || queue.deleting == 0) continue;
+    // Its Delete command is in flight still, and keeps room.
+    ++in_flight_[0];
+    ++reserved_[state_.submission[0].cq_id];
   }
 }
 
