@@ -366,6 +366,16 @@ TEST_F(HostileSplitTest, IndexThatRunsBackwardsBreaksTheQueue) {
   EXPECT_EQ(queue_.Pop(&chain_), Popped::kBroken);
 }
 
+// Behind what the device has taken, but not behind what it has given back.
+TEST_F(HostileSplitTest, IndexThatTakesChainsBackBreaksTheQueue) {
+  Describe(kRingAt, 0, kDataAt, 16, kDescWrite, 0);
+  for (uint16_t i = 0; i < kSize; ++i) Available(i, 0);
+  SetIndex(4);
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(queue_.Pop(&chain_), Popped::kChain);
+  SetIndex(2);
+  EXPECT_EQ(queue_.Pop(&chain_), Popped::kBroken);
+}
+
 TEST_F(HostileSplitTest, IndirectTablesAreCheckedLikeRings) {
   const uint64_t table = 0x20000;
   const struct {

@@ -16,7 +16,9 @@ Popped Queue::PopSplit(Chain* chain) {
   QueueState& q = *state_;
   // Made available and not used yet: never more than the queue holds. An index
   // that runs backwards is one that is far ahead.
-  if (static_cast<uint16_t>(index - q.next_used) > q.size) return Break();
+  const auto taken = static_cast<uint16_t>(q.next_avail - q.next_used);
+  const auto waiting = static_cast<uint16_t>(index - q.next_avail);
+  if (waiting > q.size - taken) return Break();
   const uint16_t head =
       LoadRelaxed(driver_ + kAvailRing + 2 * (q.next_avail % q.size));
   Walk walk{chain};
