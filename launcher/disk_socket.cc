@@ -62,17 +62,23 @@ void DiskSocket::TakeRequest() {
     }
     LetFileGrow(process->pid(), request.grow_disk().size_bytes());
     *process->outgoing().mutable_grow_disk() = request.grow_disk();
-    process->Send();
     asked_ = process.get();
-    return;
+    asked_sequence_ = process->Send();
+    if (asked_sequence_ != 0) return;
   }
   Ack unknown;
   unknown.set_error(UNKNOWN_REQUEST);
-  TakeAnswer(asked_, unknown);
+  Answer(unknown);
 }
 
-void DiskSocket::TakeAnswer(const Process* process, const Ack& ack) {
-  if (process != asked_ || !peer_.valid()) return;
+void DiskSocket::TakeAnswer(const Process* process, const Frame& answer) {
+  if (process == asked_ && answer.in_reply_to() == asked_sequence_) {
+    Answer(answer.ack());
+  }
+}
+
+void DiskSocket::Answer(const Ack& ack) {
+  if (!peer_.valid()) return;
   Frame frame;  // an Ack alone may be no bytes at all
   *frame.mutable_ack() = ack;
   const std::string packet = frame.SerializeAsString();

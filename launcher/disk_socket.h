@@ -16,6 +16,7 @@
 #ifndef BULKHEAD_LAUNCHER_DISK_SOCKET_H_
 #define BULKHEAD_LAUNCHER_DISK_SOCKET_H_
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -34,12 +35,14 @@ class DiskSocket {
   DiskSocket(const DiskSocket&) = delete;
   DiskSocket& operator=(const DiskSocket&) = delete;
 
-  // `process` has sent it.
-  void TakeAnswer(const Process* process, const Ack& ack);
+  // `process` has sent this Ack. One that answers another request than the
+  // last is nobody's.
+  void TakeAnswer(const Process* process, const Frame& answer);
 
  private:
   void Accept();
   void TakeRequest();
+  void Answer(const Ack& ack);
   void Forget();
 
   Fd listener_;
@@ -47,6 +50,7 @@ class DiskSocket {
   EventLoop* const loop_;
   const std::vector<std::unique_ptr<Process>>* const processes_;
   const Process* asked_ = nullptr;
+  uint64_t asked_sequence_ = 0;
 };
 
 }  // namespace bulkhead::launcher

@@ -81,8 +81,16 @@ void Process::OnControl() {
   }
 }
 
+bool Process::MaySpeak() {
+  const Clock::time_point now = Clock::now();
+  if (now - speaking_since_ >= std::chrono::seconds(1)) {
+    speaking_since_ = now;
+    words_ = 0;
+  }
+  return ++words_ <= kWordsPerSecond;
+}
+
 void Process::TakeFrame(const Frame& frame) {
-  constexpr size_t kLongestMessage = 1000;
   switch (frame.body_case()) {
     case Frame::kHello:
       if (frame.hello().version() != kProtocolVersion) {
@@ -94,14 +102,16 @@ void Process::TakeFrame(const Frame& frame) {
       ready_ = true;
       break;
     case Frame::kFault:
-      failure_ = frame.fault().message().substr(0, kLongestMessage);
+      failure_ = frame.fault().message().substr(0, kLongestWords);
       break;
     case Frame::kFrontEndState:
       break;
-    case Frame::kAck:
-    case Frame::kStatistics:
     case Frame::kBackendError:
     case Frame::kServiceLost:
+      if (MaySpeak()) on_frame_(this, frame);
+      break;
+    case Frame::kAck:
+    case Frame::kStatistics:
     case Frame::kConsoleRequest:
       on_frame_(this, frame);
       break;

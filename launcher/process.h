@@ -12,6 +12,8 @@
 
 #include <sys/types.h>
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -29,6 +31,11 @@ class Process {
   // Gets what the child sends and Process does not use itself.
   using OnFrame = std::function<void(Process*, const Frame&)>;
   using OnEnd = std::function<void(Process*)>;
+
+  // Of what it says in words so much is handed on, and so many times a second:
+  // a flood must not keep what others have to say from the console.
+  static constexpr size_t kLongestWords = 1000;
+  static constexpr int kWordsPerSecond = 10;
 
   // Lets it go, watches it in `loop` and sends it Hello and its configuration.
   // Null when it fails: then it is still to be ended.
@@ -58,11 +65,14 @@ class Process {
   bool violated() const { return violated_; }
   void set_violated() { violated_ = true; }
 
-  // Sends a frame that the caller has put into outgoing(). What does not fit
-  // into the channel is lost.
+  // Sends a frame that the caller has put into outgoing(): its sequence. What
+  // does not fit into the channel is lost: 0.
   Frame& outgoing() { return control_->outgoing(); }
   bool can_send() const { return control_ != nullptr && !exited_; }
-  void Send() { (void)control_->Send(); }
+  uint64_t Send() {
+    uint64_t sequence = 0;
+    return control_->Send({}, &sequence).ok() ? sequence : 0;
+  }
 
   // Tells it to end: its control channel closes.
   void CloseControl();
@@ -75,6 +85,7 @@ class Process {
   void SendFirstFrames();
   void OnControl();
   void TakeFrame(const Frame& frame);
+  bool MaySpeak();
   void OnExit();
   void Fail(const std::string& why);
 
@@ -92,6 +103,8 @@ class Process {
   int exit_code_ = 0;
   int exit_status_ = 0;
   std::string failure_;
+  Clock::time_point speaking_since_;
+  int words_ = 0;  // in the second since then
 };
 
 }  // namespace bulkhead::launcher

@@ -215,7 +215,8 @@ void Supervisor::EndDevices() {
     process->Send();
     ++asked;
   }
-  Await([&] { return statistics_ >= asked || AllExited(); }, kStatisticsWait);
+  Await([&] { return statistics_.size() >= asked || AllExited(); },
+        kStatisticsWait);
   for (const auto& process : processes_) {
     if (process.get() != console_) process->CloseControl();
   }
@@ -296,19 +297,21 @@ void Supervisor::OnFrame(Process* process, const Frame& frame) {
   } else if (from_console) {
     return;
   } else if (frame.has_ack()) {
-    disk_socket_.TakeAnswer(process, frame.ack());
+    disk_socket_.TakeAnswer(process, frame);
   } else if (frame.has_statistics()) {
-    ++statistics_;
+    // Once, when all are asked: see EndDevices.
+    if (!shutting_down_ || !statistics_.insert(process).second) return;
     *EventOf(process)->mutable_statistics() = frame.statistics();
     Tell();
   } else if (frame.has_backend_error()) {
-    EventOf(process)->set_said(
-        absl::StrCat("backend ", frame.backend_error().backend(), ": ",
-                     frame.backend_error().message()));
+    EventOf(process)->set_said(absl::StrCat(
+        "backend ", frame.backend_error().backend(), ": ",
+        frame.backend_error().message().substr(0, Process::kLongestWords)));
     Tell();
   } else if (frame.has_service_lost() && !shutting_down_) {
-    EventOf(process)->set_said(
-        absl::StrCat("gives the device up: ", frame.service_lost().message()));
+    EventOf(process)->set_said(absl::StrCat(
+        "gives the device up: ",
+        frame.service_lost().message().substr(0, Process::kLongestWords)));
     Tell();
   }
 }

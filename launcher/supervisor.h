@@ -15,6 +15,7 @@
 #define BULKHEAD_LAUNCHER_SUPERVISOR_H_
 
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -73,7 +74,7 @@ class Supervisor {
   Process* console_ = nullptr;
   Process* qemu_ = nullptr;
   LauncherEvent event_;
-  size_t statistics_ = 0;  // how many processes have sent theirs
+  std::set<const Process*> statistics_;  // who has sent his
   bool stop_asked_ = false;
   bool stop_at_once_ = false;
   bool terminal_closed_ = false;

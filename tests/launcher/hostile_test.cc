@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/launcher/another_service.h"
 #include "tests/support/own_qemu.h"
 #include "tests/support/process.h"
 
@@ -72,6 +73,28 @@ TEST_F(HostileTest, QemuThatFloodsEveryChannelHoldsNobodyUp) {
     ++noise;
   }
   EXPECT_LE(noise, 300u);
+}
+
+// What it says costs the user nothing that others have to say.
+TEST_F(HostileTest, ServiceThatFloodsTheLauncherHidesNothingThatOthersDo) {
+  const std::string raw = scratch_.path() + "/raw";
+  ASSERT_EQ(system(("truncate -s 1M " + raw).c_str()), 0);
+  Process vm({VmWithService(scratch_.path() + "/built", "floods_the_launcher"),
+              "--no_qemu", "--name=flooded", "--memory=64MiB",
+              "--runtime_dir=" + scratch_.path() + "/run",
+              "--device=lsi53c895a,id=lsi0",
+              "--disk=lsi0:0,format=qcow2,file=" + disk_,
+              "--device=nvme,id=nvme0", "--disk=nvme0,format=raw,file=" + raw});
+  ASSERT_TRUE(vm.WaitFor("waiting for QEMU", kStart)) << vm.output();
+  const std::vector<pid_t> all = vm.Descendants();
+  vm.Drain(Seconds(1));
+  ASSERT_EQ(kill(FindByCommand(all, "nvme"), SIGKILL), 0);
+  EXPECT_TRUE(vm.WaitFor("DEVICE LOST nvme0", Seconds(10))) << vm.output();
+  vm.Signal(SIGTERM);
+  EXPECT_EQ(vm.Wait(kEnd), 70) << vm.output();
+  EXPECT_NE(vm.output().find("--- stopped after"), std::string::npos)
+      << vm.output();
+  EXPECT_TRUE(AllGone(all, Seconds(10)));
 }
 
 TEST_F(HostileTest, ForbiddenCallIsReportedWithItsNameArgumentsAndPlace) {

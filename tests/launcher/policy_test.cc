@@ -15,6 +15,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/launcher/another_service.h"
 #include "tests/support/own_qemu.h"
 #include "tests/support/process.h"
 
@@ -40,18 +41,8 @@ class PolicyTest : public ::testing::Test {
             "--disk=lsi0:0,format=raw,file=" + scratch_.path() + "/disk"};
   }
 
-  // A copy of what Bazel built, with another service in it. `vm` finds its
-  // parts beside itself.
   std::string WithService(const std::string& service) {
-    const std::string root = scratch_.path() + "/built";
-    const std::string copy =
-        "for f in launcher/vm launcher/launcher launcher/runtime_paths "
-        "console/console proxy/shim learn/learner; do mkdir -p " +
-        root + "/$(dirname $f) && cp -L $f " + root + "/$f || exit 1; done; " +
-        "mkdir -p " + root + "/services/lsi53c895a && cp -L tests/launcher/" +
-        service + " " + root + "/services/lsi53c895a/service";
-    EXPECT_EQ(system(copy.c_str()), 0);
-    return root + "/launcher/vm";
+    return VmWithService(scratch_.path() + "/built", service);
   }
 
   // The lines that are JSON.

@@ -151,6 +151,33 @@ TEST(GrowDiskToolTest, BlockDeviceThatWasMadeLongerIsTakenUp) {
   EXPECT_EQ(block::qcow2::RunTool({kLosetup, "-d", device}).exit_status, 0);
 }
 
+// The answer to a request whose sender has left is nobody's.
+TEST(GrowDiskToolTest, OnlyTheAnswerToOnesOwnRequestIsTold) {
+  ImageDirectory images;
+  const std::string file = images.Path("disk");
+  QemuImg("create -q -f raw " + file + " 4M");
+  const RunDirectory run;
+  Process vm({"launcher/vm", "--no_qemu", "--name=grow-twice", "--memory=64MiB",
+              run.flag(), "--device=virtio_blk,id=vda",
+              "--disk=vda,file=" + file + ",format=raw"});
+  ASSERT_TRUE(vm.WaitFor("waiting for QEMU", kPatience)) << vm.output();
+  const pid_t service = testing::FindByCommand(vm.Descendants(), "virtio_blk");
+  ASSERT_GT(service, 0);
+  ASSERT_EQ(kill(service, SIGSTOP), 0);
+  {
+    Process given_up(
+        {"tools/grow_disk/grow_disk", "grow-twice", "vda", "1MiB"});
+    given_up.Drain(Seconds(1));
+    EXPECT_TRUE(given_up.running());
+  }
+  Process grown({"tools/grow_disk/grow_disk", "grow-twice", "vda", "8MiB"});
+  grown.Drain(Seconds(1));
+  ASSERT_EQ(kill(service, SIGCONT), 0);
+  EXPECT_EQ(grown.Wait(kPatience), 0) << grown.output();
+  vm.Signal(SIGTERM);
+  EXPECT_EQ(vm.Wait(kPatience), 0) << vm.output();
+}
+
 TEST(GrowDiskToolTest, VmThatDoesNotRunIsNamed) {
   Process tool({"tools/grow_disk/grow_disk", "nowhere", "vda", "256MiB"});
   EXPECT_EQ(tool.Wait(kPatience), 1);
