@@ -14,6 +14,8 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -98,16 +100,19 @@ void FindOvmf(Qemu* qemu) {
 }
 
 // A root for a program of the host: its libraries and firmware, nothing else.
+// Least of all the folder that it lies in, which may be the user's home.
 void ShowHostPrograms(const std::string& program, Qemu* qemu) {
   qemu->binds = {{.source = "/usr", .target = "/usr"}};
-  if (absl::StartsWith(program, "/usr/")) return;
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(program, error);
+  if (error || absl::StartsWith(real.string(), "/usr/")) return;
   // PREFIX/bin/qemu-system-x86_64 with PREFIX/share/qemu.
-  std::string prefix = program.substr(0, program.rfind('/'));
-  if (absl::EndsWith(prefix, "/bin")) {
-    prefix = prefix.substr(0, prefix.size() - 4);
-  }
-  if (!prefix.empty()) {
-    qemu->binds.push_back({.source = prefix, .target = prefix});
+  std::filesystem::path prefix = real.parent_path();
+  if (prefix.filename() == "bin") prefix = prefix.parent_path();
+  for (const std::filesystem::path& path :
+       {real, prefix / "lib", prefix / "lib64", prefix / "share/qemu"}) {
+    if (!std::filesystem::exists(path, error)) continue;
+    qemu->binds.push_back({.source = path.string(), .target = path.string()});
   }
 }
 

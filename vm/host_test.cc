@@ -1,7 +1,15 @@
-// Which front end the shims get: what this QEMU, its accelerator and the
-// devices can, and the reason where nothing does.
+// What QEMU's jail sees of the host; and which front end the shims get: what
+// this QEMU, its accelerator and the devices can, and the reason where nothing
+// does.
 
 #include "vm/host.h"
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "gmock/gmock.h"
@@ -27,6 +35,38 @@ std::string Chosen(Frontend wanted, const char* needs, const Qemu& qemu,
       ChooseFrontend(wanted, needs, qemu, use_kvm);
   if (!choice.ok()) return FormatError(choice.status());
   return (choice->frontend == X_PCI_PROXY ? "proxy" : "vfio") + choice->note;
+}
+
+// Often it lies in somebody's home.
+TEST(FindQemuTest, TheJailSeesOfItsFolderOnlyWhatItNeeds) {
+  std::string home = ::testing::TempDir() + "home-XXXXXX";
+  ASSERT_NE(mkdtemp(home.data()), nullptr);
+  home = std::filesystem::canonical(home);
+  const std::string program = home + "/bin/qemu-system-x86_64";
+  for (const char* folder : {"/bin", "/lib", "/share/qemu", "/.ssh"}) {
+    std::filesystem::create_directories(home + folder);
+  }
+  std::ofstream(program) << "#!/bin/sh\necho QEMU emulator version 11.1.3\n";
+  std::filesystem::permissions(program, std::filesystem::perms(0755));
+  const auto shown = [](const std::string& chosen) {
+    const absl::StatusOr<Qemu> qemu = FindQemu(chosen, {});
+    std::vector<std::string> sources;
+    if (!qemu.ok()) return sources;
+    for (const sandbox::Bind& bind : qemu->binds) {
+      EXPECT_EQ(bind.source, bind.target);
+      EXPECT_FALSE(bind.writable);
+      sources.push_back(bind.source);
+    }
+    return sources;
+  };
+  EXPECT_THAT(shown(program),
+              testing::ElementsAre("/usr", program, home + "/lib",
+                                   home + "/share/qemu"));
+  const std::string copy = home + "/qemu";
+  std::filesystem::copy_file(program, copy);
+  EXPECT_THAT(shown(copy), testing::ElementsAre("/usr", copy, home + "/lib",
+                                                home + "/share/qemu"));
+  std::filesystem::remove_all(home);
 }
 
 TEST(ChooseFrontendTest, VfioUserWhereTheDeviceOrTheAcceleratorNeedsIt) {
