@@ -58,20 +58,36 @@ absl::Status DirectoryError(const std::string& directory,
       .ToStatus();
 }
 
+// What QEMU loads into guest RAM, and so no more than that.
 absl::StatusOr<Fd> SealedCopyOf(const Description& description,
                                 const std::string& field,
-                                const std::string& path) {
-  const Fd file(
-      open(description.Resolve(path).c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+                                const std::string& path, uint64_t ram_bytes) {
+  // O_NONBLOCK: a FIFO in its place must not hold us up.
+  const Fd file(open(description.Resolve(path).c_str(),
+                     O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   struct stat status;
-  if (!file.valid() || fstat(file.get(), &status) != 0 ||
-      !S_ISREG(status.st_mode)) {
-    const int error = file.valid() ? EINVAL : errno;
+  if (!file.valid() || fstat(file.get(), &status) != 0) {
+    const int error = errno;
     return description.ErrorAt(
         field, error == EACCES ? kExitPermission : kExitBadConfig,
         error == EACCES ? "BH-C110" : "BH-C104",
         absl::StrCat(path, ": ", ErrnoText(error)),
         "name a file that you may read");
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return description.ErrorAt(
+        field, kExitBadConfig, "BH-C106",
+        absl::StrCat(path, " is a ",
+                     S_ISDIR(status.st_mode) ? "directory" : "special file"),
+        "name a file");
+  }
+  const auto bytes = static_cast<uint64_t>(status.st_size);
+  if (bytes > ram_bytes) {
+    return description.ErrorAt(
+        field, kExitBadConfig, "BH-C107",
+        absl::StrCat(path, " has ", bytes, " bytes, and the guest's RAM ",
+                     ram_bytes),
+        "name another file, or give the guest more memory");
   }
   return MakeSealedCopy(field, file.get());
 }
@@ -202,7 +218,8 @@ absl::Status Resources::MakeMemories(const Description& description,
   absl::Status errors;
   for (const auto& [kind, field, path] : files) {
     if (path->empty()) continue;
-    absl::StatusOr<Fd> copy = SealedCopyOf(description, field, *path);
+    absl::StatusOr<Fd> copy =
+        SealedCopyOf(description, field, *path, plan.ram_bytes);
     if (!copy.ok()) {
       errors = Join(std::move(errors), copy.status());
       continue;

@@ -2,6 +2,7 @@
 // status of its own, and leaves nothing behind.
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -169,6 +170,26 @@ TEST_F(BadInputTest, FirmwareThatIsMissing) {
                        "--firmware=/no/such.fd"},
                       64),
               HasSubstr("/no/such.fd: no such file or directory"));
+}
+
+TEST_F(BadInputTest, KernelThatCannotBeLoaded) {
+  if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
+  const auto error_of = [this](const std::string& kernel) {
+    return ErrorOf({"--accel=tcg", "--device=lsi53c895a", "--memory=64MiB",
+                    "--kernel=" + kernel},
+                   64);
+  };
+  const std::string fifo = scratch_.path() + "/fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_THAT(error_of(fifo), HasSubstr("fifo is a special file"));
+  EXPECT_THAT(error_of("/tmp"),
+              HasSubstr("error BH-C106: boot.kernel: /tmp is a directory"));
+  // All of it would be read into memory.
+  const std::string large = File("large", "");
+  ASSERT_EQ(truncate(large.c_str(), off_t{1} << 40), 0);
+  EXPECT_THAT(error_of(large),
+              HasSubstr("has 1099511627776 bytes, and the guest's RAM "
+                        "67108864"));
 }
 
 TEST_F(BadInputTest, MoreMemoryThanThereIs) {
