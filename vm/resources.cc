@@ -346,10 +346,18 @@ absl::Status Resources::ClaimDirectory(const std::string& directory) {
                           "name a directory that you may write to");
   }
   // Whoever else may write there could put a socket of his own in QEMU's way.
+  // So could who owns a link to it, once it has been looked at.
+  const size_t end = directory.find_last_not_of('/');
   struct stat status;
-  if (stat(directory.c_str(), &status) != 0) {
+  if (lstat(directory.substr(0, end + 1).c_str(), &status) != 0) {
     return DirectoryError(directory, ErrnoText(errno),
                           "name a directory that you may write to");
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    return DirectoryError(directory,
+                          S_ISLNK(status.st_mode) ? "it is a symbolic link"
+                                                  : "it is no directory",
+                          "name the directory itself");
   }
   if (status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
     return DirectoryError(directory, "it belongs to others, or they may write",

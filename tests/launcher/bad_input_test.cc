@@ -192,6 +192,23 @@ TEST_F(BadInputTest, KernelThatCannotBeLoaded) {
                         "67108864"));
 }
 
+// In /tmp somebody else's link can lead elsewhere at any moment.
+TEST_F(BadInputTest, RuntimeDirectoryThatIsALink) {
+  const std::string link = scratch_.path() + "/link";
+  ASSERT_EQ(mkdir((scratch_.path() + "/own").c_str(), 0700), 0);
+  ASSERT_EQ(symlink("own", link.c_str()), 0);
+  for (const std::string& name : {link, link + "/"}) {
+    EXPECT_THAT(ErrorOf({"--no_qemu", "--memory=64MiB", "--device=lsi53c895a",
+                         "--runtime_dir=" + name},
+                        64),
+                HasSubstr("error BH-S203: it is a symbolic link"));
+  }
+  EXPECT_THAT(ErrorOf({"--no_qemu", "--memory=64MiB", "--device=lsi53c895a",
+                       "--runtime_dir=" + File("file", "")},
+                      64),
+              HasSubstr("it is no directory"));
+}
+
 TEST_F(BadInputTest, MoreMemoryThanThereIs) {
   if (RuntimePath("qemu").empty()) GTEST_SKIP() << "run ./bazelw once";
   EXPECT_THAT(
