@@ -178,9 +178,11 @@ absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(
     return absl::InvalidArgumentError(
         absl::StrCat("an alignment of ", alignment, " bytes is not possible"));
   }
-  if (S_ISREG(status.st_mode) && status.st_size % alignment != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "direct: its size is not a multiple of ", alignment, " bytes"));
+  if (options.whole_blocks && S_ISREG(status.st_mode) &&
+      status.st_size % alignment != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("direct: its size is not a multiple of ", alignment,
+                     " bytes; qemu-img resize makes it one"));
   }
   return MakeDirectFile(std::move(file), alignment);
 }

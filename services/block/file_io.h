@@ -66,6 +66,9 @@ class FileIo {
 class Ring;
 
 struct PosixFileOptions {
+  // With direct_alignment_bytes: refuses a file that ends within such a block.
+  // Writing to its end would make it longer.
+  bool whole_blocks = false;
   Ring* ring = nullptr;  // outlives the file
   // Opened with O_DIRECT, which demands this alignment; 0: it was not.
   uint32_t direct_alignment_bytes = 0;

@@ -47,6 +47,8 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
         "the disk is writable, but its file was opened read-only");
   }
   options.direct_alignment_bytes = config.direct_alignment_bytes();
+  // A raw disk would be longer at the next start.
+  options.whole_blocks = writable && image.format() == RAW;
   return MakePosixFile(image.fd(), options);
 }
 

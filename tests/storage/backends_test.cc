@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
@@ -14,6 +15,7 @@
 #include "policy/virtio_blk_nbd.h"
 #include "policy/virtio_blk_uring.h"
 #include "services/block/nbd/server_rig.h"
+#include "services/block/qcow2/qemu_tools.h"
 #include "tests/storage/jailed_disk.h"
 
 namespace bulkhead {
@@ -64,6 +66,49 @@ TEST(BackendsTest, PlainPolicyHasNoSocketsForAnNbdDisk) {
   // It does not get as far as serving: the connector is none.
   EXPECT_NE(disk.fault(), "");
   close(nothing);
+}
+
+// An image as qemu-img makes it does not end with a block; nor does one of
+// small clusters after its end was trimmed.
+TEST(BackendsTest, DirectQcow2ImageMayHaveAnySizeAndDirectRawDiskMayNot) {
+  block::qcow2::ImageDirectory images;
+  const std::string path = images.Path("disk.qcow2");
+  block::qcow2::QemuImg("create -q -f qcow2 -o cluster_size=512 " + path +
+                        " 16M");
+  struct stat status = {};
+  ASSERT_EQ(stat(path.c_str(), &status), 0);
+  ASSERT_NE(status.st_size % 4096, 0);
+  for (const char byte : {'a', 'b'}) {
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    if (fcntl(fd, F_SETFL, O_RDWR | O_DIRECT) != 0) GTEST_SKIP();
+    ServiceConfig config;
+    BackendConfig* backend = config.add_backends();
+    backend->mutable_image()->set_fd(7);
+    backend->mutable_image()->set_format(QCOW2);
+    backend->set_direct_alignment_bytes(4096);
+    JailedDisk disk(policy::VirtioBlk(), config, {fd});
+    ASSERT_EQ(disk.fault(), "");
+    const std::string data(512, byte);
+    ASSERT_EQ(disk.Write(5 * 512, data), 0);
+    EXPECT_EQ(disk.Read(5 * 512, 512), data);
+    EXPECT_EQ(disk.Read(6 * 512, 512), std::string(512, '\0'));
+    EXPECT_EQ(disk.rig().Finish(), 0);
+    close(fd);
+    EXPECT_EQ(block::qcow2::CheckComplaint(path), "");
+  }
+  const std::string raw = images.Path("raw");
+  block::qcow2::QemuImg("create -q -f raw " + raw + " 1025K");
+  const int fd = open(raw.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT);
+  ServiceConfig config;
+  BackendConfig* backend = config.add_backends();
+  backend->mutable_image()->set_fd(7);
+  backend->mutable_image()->set_format(RAW);
+  backend->set_direct_alignment_bytes(4096);
+  JailedDisk disk(policy::VirtioBlk(), config, {fd});
+  EXPECT_NE(disk.fault().find("is not a multiple of 4096 bytes; qemu-img"),
+            std::string::npos)
+      << disk.fault();
+  close(fd);
 }
 
 class UringTest : public testing::TestWithParam<bool> {};
