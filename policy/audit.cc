@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "policy/ask_launcher.h"
 #include "policy/audit_fds.h"
+#include "policy/audit_root.h"
 #include "policy/bpf_evaluator.h"
 #include "policy/live_filters.h"
 #include "policy/proc_files.h"
@@ -60,7 +61,9 @@ class Auditor {
     }
     Ids();
     Namespaces();
-    Root();
+    for (Finding& finding : AuditRoot(pid_, policy_)) {
+      findings_.push_back(std::move(finding));
+    }
     for (Finding& finding : AuditFds(pid_, policy_, context_)) {
       findings_.push_back(std::move(finding));
     }
@@ -224,51 +227,6 @@ class Auditor {
     const std::vector<std::string> numbers =
         absl::StrSplit(status_["NSpid"], '\t');
     Expect("number in its pid namespace", "1", numbers.back());
-  }
-
-  void Root() {
-    const std::vector<std::string> mounts =
-        Lines(ReadFile(proc_ + "mountinfo"));
-    if (mounts.empty()) {
-      Add(Finding::kUnread, "mounts", "its own root", "not readable");
-      return;
-    }
-    std::string root = "none";
-    std::string writable;
-    for (const std::string& mount : mounts) {
-      const std::vector<std::string> words = absl::StrSplit(mount, ' ');
-      if (words.size() < 6) continue;
-      const bool read_only =
-          words[5] == "ro" || absl::StartsWith(words[5], "ro,");
-      if (words[4] == "/") {
-        root = absl::StrContains(mount, " - tmpfs ")
-                   ? words[5]
-                   : absl::StrCat(words[5], ", no tmpfs");
-      }
-      if (!read_only && !absl::StrContains(mount, " - tmpfs ") &&
-          !absl::StrContains(mount, " - devtmpfs ") &&
-          !absl::StrContains(mount, " - proc ")) {
-        writable = words[4];
-      }
-    }
-    ExpectThat((root == "ro" || absl::StartsWith(root, "ro,")) &&
-                   !absl::EndsWith(root, "no tmpfs"),
-               "root", "a read-only tmpfs", root);
-    if (!policy_.empty_root) {
-      ExpectThat(writable.empty(), "mounts", "read-only, or its own tmpfs",
-                 writable.empty() ? absl::StrCat(mounts.size(), " mounts")
-                                  : "writable: " + writable);
-      return;
-    }
-    Expect("mounts", "1", absl::StrCat(mounts.size()));
-    bool readable = false;
-    const std::vector<std::string> entries =
-        Entries(proc_ + "root/", &readable);
-    if (!readable) {
-      Add(Finding::kUnread, "root's entries", "none", strerror(errno));
-    } else {
-      Expect("root's entries", "0", absl::StrCat(entries.size()));
-    }
   }
 
   static bool Limit(const std::string& word, uint64_t* value) {

@@ -273,6 +273,16 @@ INSTANTIATE_TEST_SUITE_P(
                 s.policy().empty_root = false;
                 s.spec().tree = "/usr";
               }},
+        Drift{"DeviceInTheRoot", "device nodes",
+              [](Subject& s) {
+                static constexpr const char* kNodes[] = {"/dev/null"};
+                s.policy().empty_root = false;
+                s.policy().device_nodes = kNodes;
+                s.spec().tree = "/usr";
+                s.spec().binds = {{.source = "/dev/null",
+                                   .target = "/dev/null",
+                                   .writable = true}};
+              }},
         Drift{"FolderInTheRoot", "root's entries",
               [](Subject& s) {
                 s.policy().empty_root = false;

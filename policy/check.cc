@@ -76,6 +76,16 @@ class Checker {
           "a jail has all eight: cgroup, ipc, mount, net, pid, time, user, "
           "uts; all but net with host_network");
     }
+    for (const std::string& node : policy_.jail().device_node()) {
+      if (IsService()) {
+        Complain(source_.where, "jail.device_node",
+                 node + ": an empty root shows no device node");
+      } else if (node.rfind("/dev/", 0) != 0 ||
+                 node.find_first_of("\"\\", 0) != std::string::npos) {
+        Complain(source_.where, "jail.device_node",
+                 node + ": a path of the host's, below /dev/");
+      }
+    }
     if (IsService() && !policy_.jail().memory_deny_write_execute()) {
       Complain(source_.where, "jail.memory_deny_write_execute",
                "must be true where the root is empty");

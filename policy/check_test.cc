@@ -169,5 +169,14 @@ TEST(GenerateTest, NamesFunctionsInCamelCase) {
   EXPECT_EQ(FunctionName("virtio_blk"), "VirtioBlk");
 }
 
+TEST(CheckTest, AnEmptyRootShowsNoDeviceNode) {
+  std::string text = Base();
+  text.insert(text.find("memory_deny"), "device_node: \"/dev/null\" ");
+  const absl::StatusOr<Source> source = ParsePolicy(text, "policy/x.textproto");
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_TRUE(absl::StrContains(Check(*source).message(),
+                                "/dev/null: an empty root shows no device"));
+}
+
 }  // namespace
 }  // namespace bulkhead::policy

@@ -59,6 +59,15 @@ std::string FdsArray(const Policy& policy) {
   return text + "};\n\n";
 }
 
+std::string DeviceNodesArray(const Policy& policy) {
+  if (policy.jail().device_node_size() == 0) return "";
+  std::string text = "constexpr const char* kDeviceNodes[] = {\n";
+  for (const std::string& node : policy.jail().device_node()) {
+    absl::StrAppendFormat(&text, "    \"%s\",\n", node);
+  }
+  return text + "};\n\n";
+}
+
 uint64_t CloneFlags(const Policy& policy) {
   uint64_t flags = 0;
   for (const std::string& name : policy.jail().namespace_()) {
@@ -118,16 +127,17 @@ std::string SourceText(const Policy& policy, const Compiled& compiled,
                    "\"\n\nnamespace bulkhead::policy {\nnamespace {\n\n",
                    FilterArray("kLaunch", compiled.launch),
                    FilterArray("kSteady", compiled.steady), LimitsArray(policy),
-                   FdsArray(policy));
+                   FdsArray(policy), DeviceNodesArray(policy));
   absl::StrAppend(&text,
                   "constexpr sandbox::CompiledPolicy kPolicy = {\n    \"",
                   policy.name(), "\",\n    kLaunch,\n    kSteady,\n    ",
                   policy.rlimit_size() > 0 ? "kLimits" : "{}", ",\n    ",
                   policy.fd_size() > 0 ? "kFds" : "{}", ",\n");
   absl::StrAppendFormat(
-      &text, "    0x%xu,\n    %s,\n    %s,\n    \"%s\",\n};\n\n",
+      &text, "    0x%xu,\n    %s,\n    %s,\n    %s,\n    \"%s\",\n};\n\n",
       CloneFlags(policy), Bool(policy.jail().root() == Jail::EMPTY),
       Bool(policy.jail().memory_deny_write_execute()),
+      policy.jail().device_node_size() > 0 ? "kDeviceNodes" : "{}",
       FilterHash(compiled.launch, compiled.steady));
   absl::StrAppend(&text, "}  // namespace\n\nconst sandbox::CompiledPolicy& ",
                   FunctionName(policy.name()),

@@ -168,6 +168,22 @@ void CompareJails(const Jail& before, const Jail& now,
         {now.memory_deny_write_execute() ? Change::kNarrows : Change::kWidens,
          "memory_deny_write_execute changed"});
   }
+  const std::set<std::string> old_nodes(before.device_node().begin(),
+                                        before.device_node().end());
+  const std::set<std::string> new_nodes(now.device_node().begin(),
+                                        now.device_node().end());
+  for (const std::string& node : new_nodes) {
+    if (old_nodes.count(node) == 0) {
+      changes->push_back(
+          {Change::kWidens, "its root may now show the device node " + node});
+    }
+  }
+  for (const std::string& node : old_nodes) {
+    if (new_nodes.count(node) == 0) {
+      changes->push_back({Change::kNarrows,
+                          "its root no longer shows the device node " + node});
+    }
+  }
   const std::set<std::string> old_names(before.namespace_().begin(),
                                         before.namespace_().end());
   const std::set<std::string> new_names(now.namespace_().begin(),

@@ -161,6 +161,19 @@ TEST(CompareTest, AnFdWithMoreSealsNarrowsAndWithFewerWidens) {
   EXPECT_EQ(OnlyChange(now, before).effect, Change::kWidens);
 }
 
+TEST(CompareTest, ADeviceNodeMoreWidensAndOneLessNarrows) {
+  const Policy before = Load("qemu_remote");
+  Policy now = before;
+  now.mutable_jail()->add_device_node("/dev/kvm");
+  EXPECT_EQ(OnlyChange(before, now).effect, Change::kWidens);
+  EXPECT_EQ(OnlyChange(now, before).effect, Change::kNarrows);
+}
+
+TEST(LockTest, DeviceNodesOfAnIncludedFileAreNotIncluded) {
+  EXPECT_EQ(Load("qemu").jail().device_node_size(), 1);
+  EXPECT_EQ(Load("image_tool").jail().device_node_size(), 0);
+}
+
 TEST(CompareTest, AnotherReasonIsOnlyWords) {
   const Policy before = Load("shim");
   Policy now = before;

@@ -216,6 +216,11 @@ std::string JailText(const Policy& policy) {
       ". Root: ",
       OneFilter(policy) ? "a read-only view of a runtime tree"
                         : "an empty, read-only tmpfs",
+      policy.jail().device_node_size() > 0
+          ? absl::StrCat(
+                " that may show the device node ",
+                Escape(absl::StrJoin(policy.jail().device_node(), ", ")))
+          : "",
       ". Capabilities: none, in all five sets; no_new_privs. ",
       policy.jail().memory_deny_write_execute()
           ? "Memory can never become executable."

@@ -63,6 +63,8 @@ void Prepend(const Source& part, Source& whole) {
   Policy merged = part.policy;
   merged.clear_name();
   merged.clear_description();
+  // To show a device, a policy says so itself.
+  if (merged.has_jail()) merged.mutable_jail()->clear_device_node();
   merged.MergeFrom(whole.policy);
   whole.policy = merged;
   whole.rule.insert(whole.rule.begin(), part.rule.begin(), part.rule.end());

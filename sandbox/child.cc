@@ -75,6 +75,11 @@ class Child {
   void ArrangeFds() {
     std::vector<FdAssignment> fds = spec_.fds;
     if (spec_.program_fd >= 0) fds.push_back({spec_.program_fd, kProgramFd});
+    for (size_t i = 0; i < spec_.binds.size(); ++i) {
+      if (spec_.binds[i].mount_fd < 0) continue;
+      fds.push_back(
+          {spec_.binds[i].mount_fd, kFirstMountFd + static_cast<int>(i)});
+    }
     fds.push_back({io_.socket(), kSocketFd});
     for (FdAssignment& fd : fds) {
       fd.source = fcntl(fd.source, F_DUPFD_CLOEXEC, kParkedFds);

@@ -50,7 +50,8 @@ struct CompiledPolicy {
   uint32_t clone_flags;  // CLONE_NEW* of the jail's namespaces
   bool empty_root;
   bool memory_deny_write_execute;
-  const char* sha256;  // of both filters, hexadecimal
+  absl::Span<const char* const> device_nodes;  // that its root may show
+  const char* sha256;                          // of both filters, hexadecimal
 };
 
 }  // namespace bulkhead::sandbox

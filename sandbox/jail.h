@@ -41,6 +41,9 @@ struct Bind {
   std::string source;
   std::string target;  // absolute, inside the root; made when it is missing
   bool writable = false;
+  // A detached mount (fsmount) with a node for the source, the caller's to
+  // close: it goes to the target as it is, and into one jail only.
+  int mount_fd = -1;
 };
 
 struct JailSpec {

@@ -86,7 +86,9 @@ void RootFilesystem::OpenTree() {
 void RootFilesystem::OpenBind(int index) {
   const Bind& bind = spec_.binds[index];
   Piece piece = {.target = bind.target, .writable = bind.writable};
-  piece.mount = CloneTree(AT_FDCWD, bind.source.c_str(), 0);
+  piece.ready = bind.mount_fd >= 0;
+  piece.mount = piece.ready ? kFirstMountFd + index
+                            : CloneTree(AT_FDCWD, bind.source.c_str(), 0);
   struct stat status;
   if (piece.mount < 0 || fstat(piece.mount, &status) != 0) {
     io_.Fail(Step::kTree, index);
@@ -148,8 +150,9 @@ void RootFilesystem::Show(const Piece& piece) {
   attr.attr_set = MOUNT_ATTR_NOSUID;
   if (!piece.writable) attr.attr_set |= MOUNT_ATTR_RDONLY;
   if (!piece.device) attr.attr_set |= MOUNT_ATTR_NODEV;
-  if (syscall(SYS_mount_setattr, piece.mount, "", AT_EMPTY_PATH | AT_RECURSIVE,
-              &attr, sizeof(attr)) != 0 ||
+  if ((!piece.ready &&
+       syscall(SYS_mount_setattr, piece.mount, "", AT_EMPTY_PATH | AT_RECURSIVE,
+               &attr, sizeof(attr)) != 0) ||
       syscall(SYS_move_mount, piece.mount, "", AT_FDCWD, path.c_str(),
               MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     io_.Fail(Step::kBind, index);

@@ -18,6 +18,9 @@
 
 namespace bulkhead::sandbox {
 
+// Where the child keeps the mount of bind number 0, and from there on.
+inline constexpr int kFirstMountFd = kProgramFd + 2;
+
 class RootFilesystem {
  public:
   RootFilesystem(const JailSpec& spec, ChildIo& io) : spec_(spec), io_(io) {}
@@ -33,8 +36,9 @@ class RootFilesystem {
   // One entry of the root.
   struct Piece {
     std::string target;
-    int mount = -1;    // a detached mount
-    std::string link;  // or where a symbolic link leads
+    int mount = -1;      // a detached mount
+    bool ready = false;  // with all its attributes
+    std::string link;    // or where a symbolic link leads
     bool folder = false;
     bool writable = false;
     bool device = false;

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,6 +23,18 @@ absl::Status Wrong(const std::string& what) {
   return absl::InvalidArgumentError("jail: " + what);
 }
 
+// Of the source of a bind: a device that the policy does not name.
+bool IsUnknownDevice(const Bind& bind, const CompiledPolicy& policy) {
+  struct stat status;
+  if (stat(bind.source.c_str(), &status) != 0 ||
+      (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))) {
+    return bind.mount_fd >= 0;  // whatever it holds
+  }
+  return std::none_of(
+      policy.device_nodes.begin(), policy.device_nodes.end(),
+      [&bind](const char* node) { return bind.source == node; });
+}
+
 absl::Status CheckSpec(const JailSpec& spec) {
   if (spec.policy == nullptr) return Wrong("no policy");
   if (geteuid() == 0 && spec.outside_id == 0) {
@@ -33,6 +47,11 @@ absl::Status CheckSpec(const JailSpec& spec) {
     return Wrong("an empty root holds no program; give program_fd");
   }
   if (spec.arguments.empty()) return Wrong("no argv[0]");
+  for (const Bind& bind : spec.binds) {
+    if (IsUnknownDevice(bind, *spec.policy)) {
+      return Wrong(bind.source + " is no device node that the policy names");
+    }
+  }
   for (size_t i = 0; i < spec.fds.size(); ++i) {
     const int target = spec.fds[i].target;
     if (target < 0 || target >= kProgramFd) {

@@ -34,8 +34,6 @@ constexpr std::pair<int, int> kVfioUserSince = {10, 1};
 constexpr std::pair<int, int> kProxySince = {5, 2};
 // From here on x-pci-proxy-dev takes KVM for granted, and crashes without.
 constexpr std::pair<int, int> kProxyNeedsKvmSince = {8, 2};
-// -accel kvm,device=PATH
-constexpr std::pair<int, int> kKvmFdSince = {8, 2};
 // Where -mon is deprecated.
 constexpr std::pair<int, int> kMonitorObjectSince = {11, 1};
 // What services, shims and QEMU need besides the guest's RAM.
@@ -225,25 +223,6 @@ absl::StatusOr<FrontendChoice> ChooseFrontend(
   choice.note =
       "without KVM x-pci-proxy-dev has no interrupts: guests must poll";
   return choice;
-}
-
-absl::StatusOr<bool> TakesKvmFd(Qemu* qemu) {
-  if (qemu->release >= kKvmFdSince) return true;
-  // Its jail has the user's id, or, when root starts the VM, nobody's.
-  struct stat kvm;
-  const bool may = stat("/dev/kvm", &kvm) == 0 &&
-                   (geteuid() != 0 || (kvm.st_mode & 06) == 06);
-  if (!may) {
-    return QemuError(
-        "BH-Q307",
-        absl::StrCat("QEMU ", qemu->version,
-                     " opens /dev/kvm by itself, and in its jail it may not"),
-        "start the VM as an ordinary user of the group kvm, or --qemu=PATH to "
-        "QEMU >= 8.2, which takes it from us, or --accel=tcg");
-  }
-  qemu->binds.push_back(
-      {.source = "/dev/kvm", .target = "/dev/kvm", .writable = true});
-  return false;
 }
 
 absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted) {

@@ -61,10 +61,6 @@ absl::StatusOr<Accel> ChooseAccel(Machine::Accel wanted);
 // QEMU's -cpu under KVM: this host's.
 std::string KvmCpuModel();
 
-// Whether that QEMU takes /dev/kvm as an fd. If not, it has to open it in its
-// jail, which is shown there; an error if its id may not.
-absl::StatusOr<bool> TakesKvmFd(Qemu* qemu);
-
 absl::Status CheckMemory(uint64_t ram_bytes);
 
 // CPUs that this process may use.

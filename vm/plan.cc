@@ -234,6 +234,8 @@ PlannedProcess PlanQemu(const VmSpec& spec, const Plan& plan,
   if (inputs.use_kvm && inputs.qemu_takes_kvm_fd) {
     process.fds.push_back({kQemuKvmFd, {Kind::kKvm}});
     wiring.kvm_fd = kQemuKvmFd;
+  } else if (inputs.use_kvm && inputs.kvm_bind.has_value()) {
+    process.binds.push_back(*inputs.kvm_bind);
   }
   const bool is_proxy = inputs.frontend == X_PCI_PROXY;
   wiring.frontend = inputs.frontend;
@@ -517,6 +519,12 @@ std::string FormatPlan(const Plan& plan) {
         : process.tree.empty() ? "the host's /usr, read-only"
                                : absl::StrCat(process.tree, ", read-only"),
         process.program);
+    for (const sandbox::Bind& bind : process.binds) {
+      if (!bind.writable) continue;
+      absl::StrAppend(&text, "  device      ", bind.source,
+                      bind.mount_fd >= 0 ? ", a node of its id's own" : "",
+                      "\n");
+    }
     for (const PlannedFd& fd : process.fds) {
       absl::StrAppendFormat(&text, "  fd %-8d %s\n", fd.target,
                             NameOf(fd.resource, plan));

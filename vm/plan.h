@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -119,8 +120,9 @@ struct PlanInputs {
   std::string ovmf;          // inside the root; for firmware: OVMF
   bool qemu_has_monitor_object = false;
   bool use_kvm = false;
-  std::string kvm_cpu = "host";   // -cpu under KVM
-  bool qemu_takes_kvm_fd = true;  // else it opens /dev/kvm, a bind
+  std::string kvm_cpu = "host";  // -cpu under KVM
+  bool qemu_takes_kvm_fd = true;
+  std::optional<sandbox::Bind> kvm_bind;  // else it opens /dev/kvm, there
   bool no_qemu = false;
   Frontend frontend = VFIO_USER;  // never AUTO
   // Ids outside the jails when root starts the VM (ids.h): the first is QEMU's,

@@ -25,6 +25,7 @@
 #include "vm/hand_over.h"
 #include "vm/host.h"
 #include "vm/ids.h"
+#include "vm/kvm_access.h"
 #include "vm/plan.h"
 #include "vm/qemu_args.h"
 #include "vm/resources.h"
@@ -214,9 +215,11 @@ class Run {
         ChooseFrontend(spec.frontend(), NeedsVfioUser(), *qemu, accel->use_kvm);
     if (!choice.ok()) return choice.status();
     if (accel->use_kvm) {
-      absl::StatusOr<bool> takes_fd = TakesKvmFd(&*qemu);
-      if (!takes_fd.ok()) return takes_fd.status();
-      inputs->qemu_takes_kvm_fd = *takes_fd;
+      absl::StatusOr<KvmAccess> kvm = FindKvmAccess(*qemu, inputs->first_id);
+      if (!kvm.ok()) return kvm.status();
+      kvm_folder_ = std::move(kvm->folder);
+      inputs->qemu_takes_kvm_fd = kvm->takes_fd;
+      inputs->kvm_bind = kvm->bind;
     }
     inputs->qemu_tree = qemu->tree;
     inputs->qemu_binds = qemu->binds;
@@ -400,6 +403,7 @@ class Run {
   IdBlock ids_{kDefaultFirstId, Fd()};
   std::string qemu_text_;
   Fd scratch_disk_;
+  Fd kvm_folder_;  // the plan's QEMU refers to it
   Resources resources_;
 };
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/block/nbd/server_rig.h"
 #include "tests/support/own_qemu.h"
@@ -134,6 +135,51 @@ TEST_F(RunningVmAuditTest,
     EXPECT_EQ(finding["pid"], service) << finding.dump();
     EXPECT_EQ(finding["check"], "RLIMIT_NOFILE") << finding.dump();
   }
+}
+
+// A QEMU that opens /dev/kvm by itself finds a node of its own, and no other
+// device: as root, one that nobody else can open.
+TEST(OldQemuAuditTest, KvmIsTheOnlyDeviceNodeThatAnOldQemuSees) {
+  const std::string version = RuntimePath("system_qemu_version");
+  if (version.empty() || version[0] < '5' || version[0] > '7') {
+    GTEST_SKIP() << "the distribution's QEMU is not older than 8.2";
+  }
+  if (access("/dev/kvm", R_OK | W_OK) != 0) {
+    GTEST_SKIP() << "/dev/kvm: not usable on this machine";
+  }
+  ScratchDirectory scratch;
+  Shell("truncate -s 16M " + scratch.path() + "/disk.raw");
+  Process vm({"launcher/vm", "--name=old", "--accel=kvm", "--memory=64MiB",
+              "--qemu=" + RuntimePath("system_qemu"),
+              "--device=lsi53c895a,id=lsi0",
+              "--disk=lsi0:0,format=raw,file=" + scratch.path() + "/disk.raw"});
+  const bool booted = vm.WaitFor("Booting from", Seconds(120));
+  if (vm.output().find("error BH-Q307") != std::string::npos) {
+    GTEST_SKIP() << vm.output();
+  }
+  ASSERT_TRUE(booted) << vm.output();
+  Process audit({"policy/audit", "old", "--format=json"});
+  EXPECT_EQ(audit.Wait(Seconds(60)), 0) << audit.output();
+  const nlohmann::json report =
+      nlohmann::json::parse(audit.output(), nullptr, false);
+  ASSERT_TRUE(report.is_array()) << audit.output();
+  std::map<std::string, std::string> nodes;
+  for (const nlohmann::json& finding : report) {
+    if (finding["check"] == "device nodes" && finding["result"] == "ok") {
+      nodes[finding["policy"]] = finding["observed"];
+    }
+  }
+  EXPECT_EQ(nodes["lsi53c895a"], "none");
+  EXPECT_EQ(nodes["shim"], "none");
+  if (geteuid() == 0) {
+    EXPECT_THAT(nodes["qemu"],
+                ::testing::MatchesRegex("/dev/kvm 10:232 0600 of [1-9].*"));
+  } else {
+    EXPECT_THAT(nodes["qemu"], ::testing::StartsWith("/dev/kvm 10:232 "));
+  }
+  vm.Signal(SIGTERM);
+  vm.Signal(SIGTERM);
+  vm.Wait(Seconds(30));
 }
 
 }  // namespace

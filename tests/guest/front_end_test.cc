@@ -30,19 +30,6 @@ constexpr Seconds kBoot(90);
 constexpr int kDeadlineMs = 2000;
 constexpr int kConsoleMonitorFd = 5;  // console/console_fds.h
 
-// QEMU before 8.2 opens /dev/kvm by itself, which nobody's id may do on most
-// machines. Root runs such a VM with a node for everybody in its place, in a
-// mount namespace of its own.
-constexpr char kWithKvmForAll[] = R"sh(
-set -e
-mount -t tmpfs tmpfs "$1"
-mknod -m 666 "$1/kvm" c 10 232
-mount --bind "$1/kvm" /dev/kvm
-umount -l "$1"
-shift
-exec "$@"
-)sh";
-
 enum class Device { kOurs, kRemote };
 enum class FrontEnd { kVfioUser, kProxy };
 enum class Qemu { kNew, kSystem };
@@ -101,22 +88,12 @@ class FrontEndTest : public ::testing::TestWithParam<Way> {
           << "    image { name: \"disk\" image: \"" << image.path()
           << "\" } } }\n";
     }
-    std::vector<std::string> command;
-    if (way.qemu == Qemu::kSystem && way.accel == Accel::kKvm &&
-        geteuid() == 0) {
-      const std::string place = scratch_.path() + "/kvm";
-      std::filesystem::create_directory(place);
-      command = {"unshare",      "--mount", "--propagation",
-                 "private",      "sh",      "-c",
-                 kWithKvmForAll, "sh",      place};
-    }
-    const std::vector<std::string> flags = {
+    std::vector<std::string> command = {
         "launcher/vm", "--config=" + config,
         std::string("--accel=") + (way.accel == Accel::kKvm ? "kvm" : "tcg"),
         std::string("--frontend=") + (way.front_end == FrontEnd::kVfioUser
                                           ? "vfio_user"
                                           : "x_pci_proxy")};
-    command.insert(command.end(), flags.begin(), flags.end());
     if (way.qemu == Qemu::kSystem) {
       command.push_back("--qemu=" + RuntimePath("system_qemu"));
     }
