@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -283,7 +286,7 @@ absl::Status Resources::MakeStreams(const Plan& plan) {
       // has its stores waiting there, and QEMU does not.
       if (status.ok()) Widen({Kind::kChannelShim, device});
     }
-    if (status.ok() && IsHeld(plan, {Kind::kProxyServer, device})) {
+    if (status.ok() && IsHeld(plan, {Kind::kProxyUser, device})) {
       status = MakePair(SOCK_STREAM, {Kind::kProxyServer, device},
                         {Kind::kProxyUser, device});
     }
@@ -336,6 +339,36 @@ absl::Status Resources::MakeSockets(const Plan& plan,
   }
   (void)rmdir(directory.c_str());
   return status;
+}
+
+absl::StatusOr<bool> Resources::AwaitProxyUsers(const Plan& plan) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    sigaddset(&set, signal);
+  }
+  const Fd signals(signalfd(-1, &set, SFD_CLOEXEC));
+  if (!signals.valid()) return Failed("signalfd");
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    const int device = static_cast<int>(d);
+    if (!IsHeld(plan, {Kind::kProxyServer, device}) ||
+        IsHeld(plan, {Kind::kProxyUser, device})) {
+      continue;
+    }
+    const int listener = Get({Kind::kListener, device});
+    pollfd ready[] = {{.fd = signals.get(), .events = POLLIN, .revents = 0},
+                      {.fd = listener, .events = POLLIN, .revents = 0}};
+    while (poll(ready, 2, -1) < 0) {
+      if (errno != EINTR) return Failed("poll");
+    }
+    if (ready[0].revents != 0) return false;
+    Fd connection(accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!connection.valid()) return Failed("accept");
+    fds_[{Kind::kProxyServer, device, 0}] = std::move(connection);
+    // It serves this one, and nobody else may think that he is served.
+    fds_.erase({Kind::kListener, device, 0});
+  }
+  return true;
 }
 
 absl::Status Resources::ClaimDirectory(const std::string& directory) {

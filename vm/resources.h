@@ -38,6 +38,12 @@ class Resources {
   // returns.
   absl::Status MakeSockets(const Plan& plan, const std::string& runtime_dir);
 
+  // A remote process of QEMU's own wants its connection from the start. With a
+  // runtime directory and x-pci-proxy-dev it is the one that QEMU makes to the
+  // device's socket: waits for it, for each such device. False: a signal came
+  // instead (they are blocked) and is still pending.
+  absl::StatusOr<bool> AwaitProxyUsers(const Plan& plan);
+
   // Where the launcher answers auditors and takes wishes for longer disks.
   void MakeLauncherSockets(const std::string& vm);
   int filter_socket() const { return filter_socket_.get(); }

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -130,7 +131,18 @@ class Run {
     }
     if (!status.ok()) return Fail(status);
     PrintHead();
-    return flags_.check ? RunCheck() : Fail(HandOver());
+    if (flags_.check) return RunCheck();
+    if (flags_.no_qemu) {
+      // Where it always was: on stdout.
+      Print(stdout, OwnQemuArguments());
+      if (HasRemote() && OwnFrontend() == X_PCI_PROXY) {
+        Say(WaitingText());
+        absl::StatusOr<bool> came = resources_.AwaitProxyUsers(plan_);
+        if (!came.ok()) return Fail(came.status());
+        if (!*came) return Fail(StoppedWaiting());
+      }
+    }
+    return Fail(HandOver());
   }
 
  private:
@@ -247,33 +259,33 @@ class Run {
 
   // Somebody else's QEMU, which nobody can ask: what is wanted is done.
   absl::Status PlanWithoutQemu(PlanInputs* inputs) {
-    const VmSpec& spec = description_.spec();
-    bool has_remote = false;
-    for (const VmDevice& device : spec.devices()) {
-      has_remote |= device.has_qemu_remote();
-    }
     inputs->frontend = OwnFrontend();
-    if (inputs->frontend == X_PCI_PROXY && has_remote) {
-      return UserError{.exit_code = kExitUsage,
-                       .id = "BH-U001",
-                       .where = "--frontend=x_pci_proxy",
-                       .what =
-                           "a qemu_remote device has one socket, and with "
-                           "--no_qemu there is nobody to give it to",
-                       .fix = "--frontend=vfio_user, or leave out --no_qemu"}
-          .ToStatus();
-    }
     if (inputs->frontend == X_PCI_PROXY && !NeedsVfioUser().empty()) {
       return ChooseFrontend(X_PCI_PROXY, NeedsVfioUser(), Qemu(), true)
           .status();
     }
-    if (!has_remote) return absl::OkStatus();
+    if (!HasRemote()) return absl::OkStatus();
     absl::StatusOr<Qemu> qemu = FindQemu(Absolute(flags_.qemu), paths_);
     if (!qemu.ok()) return qemu.status();
     inputs->qemu_tree = qemu->tree;
     inputs->qemu_binds = qemu->binds;
     inputs->qemu_program = qemu->program;
     return absl::OkStatus();
+  }
+
+  static absl::Status StoppedWaiting() {
+    return UserError{.exit_code = kExitNotReady,
+                     .id = "BH-D401",
+                     .what = "stopped while waiting for QEMU",
+                     .fix = "start QEMU with the arguments above"}
+        .ToStatus();
+  }
+
+  bool HasRemote() const {
+    const auto& devices = description_.spec().devices();
+    return std::any_of(
+        devices.begin(), devices.end(),
+        [](const VmDevice& device) { return device.has_qemu_remote(); });
   }
 
   Frontend OwnFrontend() const {
@@ -331,9 +343,9 @@ class Run {
       options.grace_seconds = 0;
       options.limit_seconds = kCheckLimitSeconds;
     } else if (flags_.no_qemu) {
-      // Where it always was: on stdout.
-      Print(stdout, OwnQemuArguments());
-      options.running_text = WaitingText();
+      options.running_text = HasRemote() && OwnFrontend() == X_PCI_PROXY
+                                 ? "QEMU has come."
+                                 : WaitingText();
     } else {
       options.interactive =
           isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp();

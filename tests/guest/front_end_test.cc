@@ -51,6 +51,18 @@ std::string NameOf(const Way& way) {
 
 void PrintTo(const Way& way, std::ostream* out) { *out << NameOf(way); }
 
+// An lsi53c895a in a remote process of QEMU's own, as a description names it.
+std::string RemoteDevice(const BootImage& image) {
+  return "  qemu_remote {\n"
+         "    args: \"-device\" args: \"lsi53c895a,id=lsi0\"\n"
+         "    args: \"-drive\"\n"
+         "    args: \"id=drive0,if=none,format=raw,file={disk}\"\n"
+         "    args: \"-device\"\n"
+         "    args: \"scsi-hd,drive=drive0,bus=lsi0.0,scsi-id=0\"\n"
+         "    image { name: \"disk\" image: \"" +
+         image.path() + "\" } }\n";
+}
+
 class FrontEndTest : public ::testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
@@ -79,14 +91,7 @@ class FrontEndTest : public ::testing::TestWithParam<Way> {
       out << "  lsi53c895a { target { disk { format: RAW image: \""
           << image.path() << "\" } } } }\n";
     } else {
-      out << "  qemu_remote {\n"
-          << "    args: \"-device\" args: \"lsi53c895a,id=lsi0\"\n"
-          << "    args: \"-drive\"\n"
-          << "    args: \"id=drive0,if=none,format=raw,file={disk}\"\n"
-          << "    args: \"-device\"\n"
-          << "    args: \"scsi-hd,drive=drive0,bus=lsi0.0,scsi-id=0\"\n"
-          << "    image { name: \"disk\" image: \"" << image.path()
-          << "\" } } }\n";
+      out << RemoteDevice(image) << "}\n";
     }
     std::vector<std::string> command = {
         "launcher/vm", "--config=" + config,
@@ -236,14 +241,23 @@ class OwnProxyTest : public ::testing::Test {
   }
 
   void Start(const BootImage& image) {
-    std::vector<std::string> flags = {
-        "launcher/vm",
-        "--accel=" + accel_,
-        "--frontend=x_pci_proxy",
-        "--memory=64MiB",
-        "--runtime_dir=" + directory_,
-        "--device=lsi53c895a,id=lsi0",
-        "--disk=lsi0:0,format=raw,file=" + image.path()};
+    Start({"--memory=64MiB", "--device=lsi53c895a,id=lsi0",
+           "--disk=lsi0:0,format=raw,file=" + image.path()});
+  }
+
+  void StartWithRemote(const BootImage& image) {
+    const std::string config = scratch_.path() + "/vm.textproto";
+    std::ofstream(config) << "machine { memory: \"64MiB\" }\n"
+                          << "devices { id: \"lsi0\"\n"
+                          << RemoteDevice(image) << "}\n";
+    Start({"--config=" + config});
+  }
+
+  void Start(const std::vector<std::string>& described) {
+    std::vector<std::string> flags = {"launcher/vm", "--accel=" + accel_,
+                                      "--frontend=x_pci_proxy",
+                                      "--runtime_dir=" + directory_};
+    flags.insert(flags.end(), described.begin(), described.end());
     std::vector<std::string> print = flags;
     print.push_back("--print_qemu_args=json");
     Process printed(print);
@@ -338,6 +352,42 @@ TEST_F(OwnProxyTest, GuestTakesInterruptsUnderKvm) {
   if (HasFatalFailure()) return;
   EXPECT_TRUE(qemu_->WaitFor("BOOT intx=04", kBoot)) << qemu_->output();
   EXPECT_EQ(qemu_->Wait(Seconds(10)), 0);
+}
+
+// The remote process is started when QEMU connects, serves that one, and ends
+// with it, as it does without Bulkhead.
+TEST_F(OwnProxyTest, RemoteProcessOfQemusServesTheOneThatConnects) {
+  BootImage image(scratch_.path() + "/boot.img", Ending::kReadForEver);
+  StartWithRemote(image);
+  if (HasFatalFailure()) return;
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot))
+      << qemu_->output() << devices_->output();
+  ASSERT_TRUE(qmp_->Execute("system_reset").contains("return"));
+  ASSERT_TRUE(qemu_->WaitFor("BOOT count=02", kBoot)) << qemu_->output();
+  ASSERT_TRUE(qemu_->WaitFor("BOOT round", kBoot)) << qemu_->output();
+  const std::vector<pid_t> all = devices_->Descendants();
+  EXPECT_GT(FindByCommand(all, "qemu_remote"), 0);
+  qmp_->Execute("quit");
+  EXPECT_EQ(qemu_->Wait(Seconds(10)), 0);
+  EXPECT_EQ(devices_->Wait(Seconds(20)), 0) << devices_->output();
+  EXPECT_TRUE(AllGone(all, Seconds(10)));
+}
+
+TEST_F(OwnProxyTest, SignalEndsTheWaitForAQemuThatNeverComes) {
+  BootImage image(scratch_.path() + "/boot.img", Ending::kReadForEver);
+  const std::string config = scratch_.path() + "/vm.textproto";
+  std::ofstream(config) << "machine { memory: \"64MiB\" }\n"
+                        << "devices { id: \"lsi0\"\n"
+                        << RemoteDevice(image) << "}\n";
+  const std::string own_directory = scratch_.path() + "/own";
+  Process vm({"launcher/vm", "--accel=" + accel_, "--frontend=x_pci_proxy",
+              "--runtime_dir=" + own_directory, "--config=" + config,
+              "--no_qemu"});
+  ASSERT_TRUE(vm.WaitFor("waiting for QEMU", Seconds(20))) << vm.output();
+  vm.Signal(SIGTERM);
+  EXPECT_EQ(vm.Wait(Seconds(10)), 4) << vm.output();
+  EXPECT_NE(vm.output().find("BH-D401"), std::string::npos) << vm.output();
+  EXPECT_FALSE(std::filesystem::exists(own_directory)) << "it cleans up";
 }
 
 // Linux behind x-pci-proxy-dev needs its interrupts, and so KVM that runs
