@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "proto/service_fds.h"
 #include "vm/nbd_uri.h"
 #include "vm/size.h"
@@ -156,19 +157,39 @@ void ConfigureNvme(const VmDevice& device, const std::string& field,
   }
 }
 
+// What the -drive of an image says of its format; AUTO: nothing, or one that is
+// unknown here.
+Disk::Format FormatInArguments(const QemuRemote& remote,
+                               const std::string& name) {
+  for (const std::string& argument : remote.args()) {
+    const std::vector<std::string> options = absl::StrSplit(argument, ',');
+    const auto has = [&options](const std::string& option) {
+      return std::find(options.begin(), options.end(), option) != options.end();
+    };
+    if (!has(absl::StrCat("file={", name, "}"))) continue;
+    if (has("format=raw")) return Disk::RAW;
+    if (has("format=qcow2")) return Disk::QCOW2;
+  }
+  return Disk::AUTO;
+}
+
 // The arguments are made by plan.cc; here are the images.
 void ConfigureQemuRemote(const VmDevice& device, const std::string& field,
                          ServiceConfig* config, std::vector<ImageUse>* images) {
   const QemuRemote& remote = device.qemu_remote();
   for (int i = 0; i < remote.image_size(); ++i) {
     config->add_backends();
+    const Disk::Format format =
+        FormatInArguments(remote, remote.image(i).name());
     images->push_back(
         {.field = absl::StrCat(field, ".qemu_remote.image[", i, "]"),
          .path = remote.image(i).image(),
-         .format = Disk::RAW,  // QEMU's affair
+         // QEMU's affair, but for how large the file may become.
+         .format = format == Disk::QCOW2 ? Disk::QCOW2 : Disk::RAW,
          .read_only = remote.image(i).access() == Disk::READ_ONLY,
          .block_size = 1,
-         .backend = i});
+         .backend = i,
+         .opaque = format == Disk::AUTO});
   }
 }
 

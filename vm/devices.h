@@ -31,6 +31,8 @@ struct ImageUse {
   bool nbd = false;     // `path` is the URI of a server
   bool unix_socket = false;  // of the server
   bool direct = false;       // O_DIRECT
+  // Nobody here knows its format, so it may become as large as the policy says.
+  bool opaque = false;
 
   ImageFile* In(ServiceConfig* config) const;
 };

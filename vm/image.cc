@@ -236,7 +236,9 @@ absl::StatusOr<OpenedImage> OpenImage(const Description& description,
   if (!format.ok()) return format.status();
   image.format = *format;
   if (!use.read_only) {
-    image.most_bytes = MostImageBytes(image.fd.get(), *format, *size);
+    image.most_bytes = use.opaque
+                           ? ~uint64_t{0}
+                           : MostImageBytes(image.fd.get(), *format, *size);
   }
 
   const int error = LockImage(image.fd.get(), !use.read_only);

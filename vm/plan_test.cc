@@ -297,5 +297,26 @@ TEST(PlanTest, OnlyADeviceThatNeedsMoreCallsHasAPolicyWithMore) {
   }
 }
 
+// How large the file may become that a remote process writes is what its -drive
+// says; of a format that is unknown here nothing is.
+TEST(PlanTest, ImagesOfARemoteProcessAreOfTheFormatThatItsDriveNames) {
+  const auto image = [](const std::string& drive) {
+    return PlanOf(Described(absl::StrCat(
+                      R"(devices { id: "lsi0" qemu_remote {
+                        args: "-device" args: "lsi53c895a,id=lsi0"
+                        args: "-drive" args: ")",
+                      drive, R"(" image { name: "disk" image: "d" } } })")))
+        .devices[0]
+        .images[0];
+  };
+  EXPECT_EQ(image("id=a,format=qcow2,file={disk}").format, Disk::QCOW2);
+  EXPECT_FALSE(image("id=a,format=qcow2,file={disk}").opaque);
+  EXPECT_EQ(image("file={disk},format=raw").format, Disk::RAW);
+  EXPECT_FALSE(image("file={disk},format=raw").opaque);
+  EXPECT_TRUE(image("file={disk},format=vdi").opaque);
+  EXPECT_TRUE(image("file={disk}").opaque);
+  EXPECT_TRUE(image("filename={disk},driver=file,node-name=format=raw").opaque);
+}
+
 }  // namespace
 }  // namespace bulkhead::vm
