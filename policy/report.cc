@@ -45,10 +45,10 @@ std::string Cells(const char* tag, const std::vector<std::string>& cells) {
 
 std::string Table(const std::vector<std::string>& heads,
                   const std::vector<std::vector<std::string>>& rows) {
-  std::string table =
-      "<table>\n<thead>" + Cells("th", heads) + "</thead>\n<tbody>\n";
+  std::string table = "<div class=\"wide\">\n<table>\n<thead>" +
+                      Cells("th", heads) + "</thead>\n<tbody>\n";
   for (const std::vector<std::string>& row : rows) table += Cells("td", row);
-  return table + "</tbody>\n</table>\n";
+  return table + "</tbody>\n</table>\n</div>\n";
 }
 
 // Published policies of others, as their own files count; read at the commits
@@ -88,8 +88,11 @@ constexpr char kStyle[] =
     "h3{margin-top:1.4rem}table{border-collapse:collapse;width:100%;"
     "margin:.6rem 0;table-layout:auto}"
     "th,td{border:1px solid #bbb;padding:.3rem .5rem;text-align:left;"
-    "vertical-align:top;overflow-wrap:anywhere}th{background:#eef1f6}"
-    "code{font:13px/1.4 ui-monospace,monospace}.ok{color:#0a5c2b;"
+    "vertical-align:top}th{background:#eef1f6}"
+    // On a narrow screen a table moves under the finger, and the page does not.
+    ".wide{overflow-x:auto}td{min-width:2.5rem}"
+    "code{font:13px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}"
+    "td code{display:inline-block;min-width:9rem}.ok{color:#0a5c2b;"
     "font-weight:600}.bad{color:#a40000;font-weight:600}"
     "@media print{h2{break-before:page}body{margin:0;max-width:none}}";
 
