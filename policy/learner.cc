@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "policy/argument_count.h"
 
 namespace bulkhead::policy {
 namespace {
@@ -20,70 +21,6 @@ std::string List(const std::set<uint64_t>& values) {
   return absl::StrJoin(values, " or ", [](std::string* out, uint64_t value) {
     out->append(Value(value));
   });
-}
-
-int ArgumentCount(const std::string& syscall) {
-  static const auto& counts =
-      *new std::map<std::string, int>{{"accept4", 4},
-                                      {"brk", 1},
-                                      {"clock_gettime", 2},
-                                      {"close", 1},
-                                      {"epoll_ctl", 4},
-                                      {"epoll_pwait", 6},
-                                      {"epoll_wait", 4},
-                                      {"eventfd2", 2},
-                                      {"exit", 1},
-                                      {"exit_group", 1},
-                                      {"fallocate", 4},
-                                      {"fcntl", 3},
-                                      {"fdatasync", 1},
-                                      {"fstat", 2},
-                                      {"fstatfs", 2},
-                                      {"fsync", 1},
-                                      {"ftruncate", 2},
-                                      {"futex", 6},
-                                      {"getpid", 0},
-                                      {"getrandom", 3},
-                                      {"getsockopt", 5},
-                                      {"gettid", 0},
-                                      {"io_uring_enter", 6},
-                                      {"ioctl", 3},
-                                      {"lseek", 3},
-                                      {"madvise", 3},
-                                      {"memfd_create", 2},
-                                      {"mmap", 6},
-                                      {"mprotect", 3},
-                                      {"mremap", 5},
-                                      {"mseal", 3},
-                                      {"munmap", 2},
-                                      {"newfstatat", 4},
-                                      {"open", 3},
-                                      {"openat", 4},
-                                      {"poll", 3},
-                                      {"ppoll", 5},
-                                      {"prctl", 5},
-                                      {"pread64", 4},
-                                      {"preadv2", 6},
-                                      {"prlimit64", 4},
-                                      {"pwrite64", 4},
-                                      {"pwritev2", 6},
-                                      {"read", 3},
-                                      {"readlink", 3},
-                                      {"recvfrom", 6},
-                                      {"recvmsg", 3},
-                                      {"rseq", 4},
-                                      {"rt_sigaction", 4},
-                                      {"rt_sigprocmask", 4},
-                                      {"sched_getaffinity", 3},
-                                      {"seccomp", 3},
-                                      {"sendmsg", 3},
-                                      {"sendto", 6},
-                                      {"set_robust_list", 2},
-                                      {"set_tid_address", 1},
-                                      {"write", 3},
-                                      {"writev", 3}};
-  const auto count = counts.find(syscall);
-  return count == counts.end() ? 6 : count->second;
 }
 
 }  // namespace
