@@ -365,14 +365,26 @@ class Auditor {
   }
 
   void Speculation() {
-    // "vulnerable" and "not vulnerable" CPUs have no control to set.
-    const std::string bypass = status_["Speculation_Store_Bypass"];
-    ExpectThat(bypass != "thread vulnerable" && bypass != "thread mitigated",
-               "speculative store bypass", "restricted for good", bypass);
-    const std::string branch = status_["SpeculationIndirectBranch"];
-    ExpectThat(
-        branch != "conditional enabled" && branch != "conditional disabled",
-        "indirect branch speculation", "restricted for good", branch);
+    Restricted("speculative store bypass", status_["Speculation_Store_Bypass"]);
+    Restricted("indirect branch speculation",
+               status_["SpeculationIndirectBranch"]);
+  }
+
+  // Words of the kernel's for what a process may switch, and for what nobody
+  // can switch there.
+  void Restricted(const std::string& check, const std::string& state) {
+    const std::string expected = "restricted for good";
+    if (state == "vulnerable" || state == "always enabled" ||
+        state == "unsupported" || state == "unknown" || state.empty()) {
+      Add(Finding::kUnread, check, expected,
+          absl::StrCat(state, state.empty() ? "" : ": ",
+                       "this kernel or CPU has no switch for it"));
+      return;
+    }
+    ExpectThat(state != "thread vulnerable" && state != "thread mitigated" &&
+                   state != "conditional enabled" &&
+                   state != "conditional disabled",
+               check, expected, state);
   }
 
   void Parent() {

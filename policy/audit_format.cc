@@ -60,6 +60,23 @@ std::string Message(const AuditedProcess& process, const Finding& finding) {
   return text;
 }
 
+// The file that says what is expected, and the process.
+nlohmann::json Location(const AuditedProcess& process) {
+  nlohmann::json location = {
+      {"logicalLocations",
+       {{{"name", process.policy},
+         {"kind", "process"},
+         {"fullyQualifiedName",
+          absl::StrCat(process.policy, "/", process.pid)}}}}};
+  if (process.policy != "launcher") {  // it has no policy
+    location["physicalLocation"] = {
+        {"artifactLocation",
+         {{"uri", absl::StrCat("policy/", process.policy, ".lock")},
+          {"uriBaseId", "SOURCE_ROOT"}}}};
+  }
+  return location;
+}
+
 nlohmann::json Result(const AuditedProcess& process, const Finding& finding) {
   const bool drift = finding.result == Finding::kDrift;
   return {
@@ -69,16 +86,7 @@ nlohmann::json Result(const AuditedProcess& process, const Finding& finding) {
                                                 : "open"},
       {"level", drift ? "error" : "none"},
       {"message", {{"text", Message(process, finding)}}},
-      {"locations",
-       {{{"physicalLocation",
-          {{"artifactLocation",
-            {{"uri", absl::StrCat("policy/", process.policy, ".lock")},
-             {"uriBaseId", "SOURCE_ROOT"}}}}},
-         {"logicalLocations",
-          {{{"name", process.policy},
-            {"kind", "process"},
-            {"fullyQualifiedName",
-             absl::StrCat(process.policy, "/", process.pid)}}}}}}},
+      {"locations", nlohmann::json::array({Location(process)})},
       {"properties",
        {{"check", finding.check},
         {"expected", finding.expected},

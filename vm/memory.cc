@@ -52,7 +52,11 @@ absl::StatusOr<Fd> MakeSealedCopy(const std::string& name, int file) {
             F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
     return Failed("F_ADD_SEALS", name);
   }
-  return fd;
+  // The seal forbids to write; an fd that may not says so to auditors as well.
+  const std::string self = absl::StrCat("/proc/self/fd/", fd->get());
+  Fd reader(open(self.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!reader.valid()) return Failed("open", name);
+  return reader;
 }
 
 }  // namespace bulkhead::vm

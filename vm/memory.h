@@ -20,7 +20,8 @@ namespace bulkhead::vm {
 // executed.
 absl::StatusOr<Fd> MakeMemory(const std::string& name, uint64_t bytes);
 
-// What can be read from `file`, copied; nobody can change it any more.
+// What can be read from `file`, copied, and open to read; nobody can change it
+// any more.
 absl::StatusOr<Fd> MakeSealedCopy(const std::string& name, int file);
 
 }  // namespace bulkhead::vm

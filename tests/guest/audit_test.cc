@@ -137,6 +137,27 @@ TEST_F(RunningVmAuditTest,
   }
 }
 
+// A VM that boots a kernel, as the demo does: QEMU has the files as sealed
+// copies that it can only read.
+TEST(BootedKernelAuditTest, NothingHasDriftedInAVmThatBootsAKernel) {
+  const std::string kernel = RuntimePath("guest_kernel");
+  if (RuntimePath("qemu").empty() || kernel.empty()) {
+    GTEST_SKIP() << "run ./bazelw once";
+  }
+  ScratchDirectory scratch;
+  Shell("truncate -s 16M " + scratch.path() + "/disk.raw");
+  Process vm({"launcher/vm", "--name=booted", "--accel=tcg", "--memory=128MiB",
+              "--kernel=" + kernel, "--initrd=" + scratch.path() + "/disk.raw",
+              "--append=console=ttyS0", "--device=lsi53c895a,id=lsi0",
+              "--disk=lsi0:0,format=raw,file=" + scratch.path() + "/disk.raw"});
+  ASSERT_TRUE(vm.WaitFor("Linux version", Seconds(120))) << vm.output();
+  Process audit({"policy/audit", "booted"});
+  EXPECT_EQ(audit.Wait(Seconds(60)), 0) << audit.output();
+  vm.Signal(SIGTERM);
+  vm.Signal(SIGTERM);
+  vm.Wait(Seconds(30));
+}
+
 // A QEMU that opens /dev/kvm by itself finds a node of its own, and no other
 // device: as root, one that nobody else can open.
 TEST(OldQemuAuditTest, KvmIsTheOnlyDeviceNodeThatAnOldQemuSees) {
