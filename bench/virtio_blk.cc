@@ -4,6 +4,7 @@
 //   bazel run -c opt //bench:virtio_blk -- [--dir=/dev/shm]
 //   [--format=raw|qcow2]
 //       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
+//       [--throw_away]
 //
 // One load generator with one ring implementation drives both (device_load.h,
 // virtio_target.h): ours through the frames and eventfds that the shim sets up,
@@ -59,6 +60,7 @@ ABSL_FLAG(double, client_spin_us, 50, "before the load generator sleeps");
 ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
 ABSL_FLAG(bool, packed, false, "packed virtqueue for ours");
 ABSL_FLAG(std::string, daemon, "qemu-storage-daemon", "the peer's program");
+ABSL_FLAG(bool, throw_away, false, "ours with a disk that is thrown away");
 ABSL_FLAG(bool, peers, true, "run the peers too");
 ABSL_FLAG(bool, idle, false, "show what our idle service costs");
 
@@ -91,6 +93,7 @@ class Bulkhead {
     BackendConfig* backend = config.add_backends();
     backend->mutable_image()->set_fd(7);
     backend->mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
+    backend->set_ignore_flush(absl::GetFlag(FLAGS_throw_away));
     FrameRig::Options options;
     options.ram_bytes = kRamBytes;
     rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),

@@ -136,14 +136,16 @@ TEST(FlagsTest, RepeatedFlagsAccumulate) {
 TEST(FlagsTest, DeviceWithOneDiskNeedsNoTarget) {
   absl::StatusOr<Description> description = FromFlags(
       {"--device=virtio_blk,id=d0,queues=2,rings=split",
-       "--disk=d0,file=x.raw,format=raw,serial=S", "--device=virtio_blk,id=d1",
-       "--disk=d1,file=y.qcow2", "--cpus=8"});
+       "--disk=d0,file=x.raw,format=raw,serial=S,throw_away=on",
+       "--device=virtio_blk,id=d1", "--disk=d1,file=y.qcow2", "--cpus=8"});
   ASSERT_TRUE(description.ok()) << FormatError(description.status());
   const VirtioBlk& first = description->spec().devices(0).virtio_blk();
   EXPECT_EQ(first.queues(), 2u);
   EXPECT_EQ(first.rings(), VirtioBlk::SPLIT);
   EXPECT_EQ(first.disk().image(), "/home/me/x.raw");
   EXPECT_EQ(first.disk().serial(), "S");
+  EXPECT_TRUE(first.disk().throw_away());
+  EXPECT_FALSE(description->spec().devices(1).virtio_blk().disk().throw_away());
   EXPECT_EQ(description->spec().devices(1).virtio_blk().queues(), 4u);
 
   const auto error = [](const std::vector<std::string>& arguments) {

@@ -55,6 +55,7 @@ void AddBackend(const Disk& disk, bool cdrom, const std::string& field,
   const uint32_t block_bytes = cdrom                    ? kCdromBlockBytes
                                : disk.block_size() != 0 ? disk.block_size()
                                                         : 512;
+  backend->set_ignore_flush(disk.throw_away());
   if (disk.has_nbd()) {
     const absl::StatusOr<NbdUri> uri = ParseNbdUri(disk.nbd().uri());
     const auto others =

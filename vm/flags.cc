@@ -236,7 +236,7 @@ absl::Status AddDevice(const PartText& part, Description* description) {
 constexpr char kDiskOptions[] =
     "options: file=F, format=auto|raw|qcow2|qcow, readonly=on|off, backing=F, "
     "serial=S, block_size=512|4096, key_file=F, nbd=URI, "
-    "engine=workers|io_uring, direct=on|off";
+    "engine=workers|io_uring, direct=on|off, throw_away=on|off";
 
 bool SetDiskOption(const std::string& key, const std::string& value,
                    const std::string& directory, Disk* disk) {
@@ -259,6 +259,8 @@ bool SetDiskOption(const std::string& key, const std::string& value,
     disk->set_engine(engine);
   } else if (key == "direct" && (value == "on" || value == "off")) {
     disk->set_direct(value == "on");
+  } else if (key == "throw_away" && (value == "on" || value == "off")) {
+    disk->set_throw_away(value == "on");
   } else if (key == "serial") {
     disk->set_serial(value);
   } else if (key == "block_size" && absl::SimpleAtoi(value, &number)) {

@@ -171,8 +171,9 @@ absl::StatusOr<std::unique_ptr<FileIo>> MakePosixFile(
   const uint32_t alignment = options.direct_alignment_bytes;
   if (alignment == 0) {
     if (!in_memory || !options.map_memory) return file;
-    return MakeMappedFile(std::move(file), fd,
-                          static_cast<uint64_t>(status.st_size));
+    return MakeMappedFile(
+        std::move(file), fd, static_cast<uint64_t>(status.st_size),
+        options.map_stores ? Stores::kMapped : Stores::kSystemCalls);
   }
   if ((alignment & (alignment - 1)) != 0 || alignment > 65536) {
     return absl::InvalidArgumentError(

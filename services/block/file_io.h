@@ -72,8 +72,10 @@ struct PosixFileOptions {
   Ring* ring = nullptr;  // outlives the file
   // Opened with O_DIRECT, which demands this alignment; 0: it was not.
   uint32_t direct_alignment_bytes = 0;
-  // What lies in memory (tmpfs) is read through a mapping (mapped_file.h).
+  // What lies in memory (tmpfs) is read through a mapping (mapped_file.h), and
+  // perhaps written: then a killed process may leave a sector half written.
   bool map_memory = false;
+  bool map_stores = false;
 };
 
 // The file behind `fd`, which stays the caller's. Regular files and block

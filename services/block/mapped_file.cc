@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <shared_mutex>
 #include <utility>
 
 namespace bulkhead::block {
@@ -85,14 +86,16 @@ constexpr uint64_t PagesOf(uint64_t bytes) {
 
 class MappedFile final : public FileIo {
  public:
-  MappedFile(std::unique_ptr<FileIo> file, const uint8_t* base, uint64_t bytes)
+  MappedFile(std::unique_ptr<FileIo> file, uint8_t* base, uint64_t bytes,
+             Stores stores)
       : file_(std::move(file)),
         base_(base),
         mapped_bytes_(bytes),
+        stores_(stores),
         present_(PagesOf(bytes)),
         readable_bytes_(bytes) {}
   // After the lock-down the mapping lasts until the process ends.
-  ~MappedFile() override { munmap(const_cast<uint8_t*>(base_), mapped_bytes_); }
+  ~MappedFile() override { munmap(base_, mapped_bytes_); }
 
   void FindData(int fd);
 
@@ -107,6 +110,12 @@ class MappedFile final : public FileIo {
 
   ssize_t Write(const iovec* segments, size_t count, uint64_t offset_bytes,
                 Wait wait) override {
+    if (stores_ == Stores::kMapped) {
+      const uint64_t bytes = TotalBytes(segments, count);
+      if (CopyIn(segments, count, offset_bytes, bytes)) {
+        return static_cast<ssize_t>(bytes);
+      }
+    }
     const uint64_t holes_before = holes_made_.load();
     const ssize_t moved = file_->Write(segments, count, offset_bytes, wait);
     if (moved > 0) {
@@ -142,13 +151,28 @@ class MappedFile final : public FileIo {
   }
 
  private:
+  // Many at a time, and not while a hole is made, or waits to be: it is false
+  // then, and a system call does it.
+  class Copying {
+   public:
+    explicit Copying(MappedFile* file)
+        : lock_(file->mutex_, std::defer_lock),
+          may_(file->holes_wanted_.load(std::memory_order_relaxed) == 0 &&
+               lock_.try_lock()) {}
+    explicit operator bool() const { return may_; }
+
+   private:
+    std::shared_lock<std::shared_mutex> lock_;
+    const bool may_;
+  };
+
   // A page about to go is no longer known to be there, and until it has gone
-  // nobody reads through the mapping, or says of a page that he has written
+  // nobody copies through the mapping, or says of a page that he has written
   // before that it is there.
   class MakingHole {
    public:
     MakingHole(MappedFile* file, uint64_t offset_bytes, uint64_t length_bytes)
-        : lock_(file->mutex_) {
+        : wanted_(file->holes_wanted_), lock_(file->mutex_) {
       ++file->holes_made_;
       if (offset_bytes >= file->mapped_bytes_) return;
       const uint64_t end =
@@ -158,20 +182,33 @@ class MappedFile final : public FileIo {
     }
 
    private:
-    const std::lock_guard<std::mutex> lock_;
+    struct Wanted {
+      explicit Wanted(std::atomic<unsigned>& holes) : holes(holes) { ++holes; }
+      ~Wanted() { --holes; }
+      std::atomic<unsigned>& holes;
+    };
+    const Wanted wanted_;  // without it, copies could follow upon each other
+    const std::lock_guard<std::shared_mutex> lock_;
   };
 
+  // Whether all of it is known to be there. While copying.
+  bool IsPresent(uint64_t offset_bytes, uint64_t bytes) const;
   bool CopyOut(const iovec* segments, size_t count, uint64_t offset_bytes,
                uint64_t bytes);
+  bool CopyIn(const iovec* segments, size_t count, uint64_t offset_bytes,
+              uint64_t bytes);
   void Written(uint64_t offset_bytes, uint64_t bytes, uint64_t holes_before);
 
   const std::unique_ptr<FileIo> file_;
-  const uint8_t* const base_;
+  uint8_t* const base_;
   const uint64_t mapped_bytes_;
+  const Stores stores_;
   PageSet present_;
   std::atomic<uint64_t> readable_bytes_;  // of the mapping; only ever less
-  // Held while holes are made, and, if that needs no waiting, by who copies.
-  std::mutex mutex_;
+  // Held while holes are made, and shared, if that needs no waiting, by who
+  // copies.
+  std::shared_mutex mutex_;
+  std::atomic<unsigned> holes_wanted_{0};
   std::atomic<uint64_t> holes_made_{0};
 };
 
@@ -199,21 +236,34 @@ void MappedFile::FindData(int fd) {
   }
 }
 
+bool MappedFile::IsPresent(uint64_t offset_bytes, uint64_t bytes) const {
+  const uint64_t readable = readable_bytes_.load(std::memory_order_relaxed);
+  return bytes > 0 && offset_bytes < readable &&
+         bytes <= readable - offset_bytes &&
+         present_.HasAll(offset_bytes / kPageBytes,
+                         PagesOf(offset_bytes + bytes));
+}
+
 bool MappedFile::CopyOut(const iovec* segments, size_t count,
                          uint64_t offset_bytes, uint64_t bytes) {
-  if (bytes == 0) return false;
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return false;
-  const uint64_t readable = readable_bytes_.load(std::memory_order_relaxed);
-  if (offset_bytes >= readable || bytes > readable - offset_bytes ||
-      !present_.HasAll(offset_bytes / kPageBytes,
-                       PagesOf(offset_bytes + bytes))) {
-    return false;
-  }
+  const Copying copying(this);
+  if (!copying || !IsPresent(offset_bytes, bytes)) return false;
   const uint8_t* from = base_ + offset_bytes;
   for (size_t i = 0; i < count; ++i) {
     memcpy(segments[i].iov_base, from, segments[i].iov_len);
     from += segments[i].iov_len;
+  }
+  return true;
+}
+
+bool MappedFile::CopyIn(const iovec* segments, size_t count,
+                        uint64_t offset_bytes, uint64_t bytes) {
+  const Copying copying(this);
+  if (!copying || !IsPresent(offset_bytes, bytes)) return false;
+  uint8_t* to = base_ + offset_bytes;
+  for (size_t i = 0; i < count; ++i) {
+    memcpy(to, segments[i].iov_base, segments[i].iov_len);
+    to += segments[i].iov_len;
   }
   return true;
 }
@@ -225,22 +275,22 @@ void MappedFile::Written(uint64_t offset_bytes, uint64_t bytes,
       PagesOf(offset_bytes + std::min(bytes, mapped_bytes_ - offset_bytes));
   const uint64_t first = offset_bytes / kPageBytes;
   if (present_.HasAll(first, end)) return;
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (lock.owns_lock() && holes_made_.load() == holes_before) {
-    present_.Add(first, end);
-  }
+  const Copying copying(this);
+  if (copying && holes_made_.load() == holes_before) present_.Add(first, end);
 }
 
 }  // namespace
 
 std::unique_ptr<FileIo> MakeMappedFile(std::unique_ptr<FileIo> file, int fd,
-                                       uint64_t size_bytes) {
+                                       uint64_t size_bytes, Stores stores) {
   const uint64_t bytes = std::min(size_bytes, kMostMappedBytes);
   if (bytes == 0) return file;
-  void* base = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  const int access =
+      stores == Stores::kMapped ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* base = mmap(nullptr, bytes, access, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return file;
   auto mapped = std::make_unique<MappedFile>(
-      std::move(file), static_cast<const uint8_t*>(base), bytes);
+      std::move(file), static_cast<uint8_t*>(base), bytes, stores);
   mapped->FindData(fd);
   return mapped;
 }

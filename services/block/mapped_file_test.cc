@@ -1,10 +1,14 @@
 #include "services/block/mapped_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,8 +29,9 @@ constexpr uint64_t kBytes = kPages * kPage;
 // Counts what reaches the file by system calls.
 class CountingFile final : public FileIo {
  public:
-  CountingFile(std::unique_ptr<FileIo> file, std::atomic<int>* reads)
-      : file_(std::move(file)), reads_(reads) {}
+  CountingFile(std::unique_ptr<FileIo> file, std::atomic<int>* reads,
+               std::atomic<int>* writes)
+      : file_(std::move(file)), reads_(reads), writes_(writes) {}
   ssize_t Read(const iovec* segments, size_t count, uint64_t offset_bytes,
                Wait wait) override {
     ++*reads_;
@@ -34,6 +39,7 @@ class CountingFile final : public FileIo {
   }
   ssize_t Write(const iovec* segments, size_t count, uint64_t offset_bytes,
                 Wait wait) override {
+    ++*writes_;
     return file_->Write(segments, count, offset_bytes, wait);
   }
   int Sync() override { return file_->Sync(); }
@@ -53,6 +59,7 @@ class CountingFile final : public FileIo {
  private:
   const std::unique_ptr<FileIo> file_;
   std::atomic<int>* const reads_;
+  std::atomic<int>* const writes_;
 };
 
 class MappedFileTest : public testing::Test {
@@ -65,14 +72,14 @@ class MappedFileTest : public testing::Test {
     close(fd_);
   }
 
-  void Open() {
+  void Open(Stores stores = Stores::kSystemCalls) {
     struct stat status;
     ASSERT_EQ(fstat(fd_, &status), 0);
     auto plain = MakePosixFile(fd_);
     ASSERT_TRUE(plain.ok()) << plain.status();
     file_ = MakeMappedFile(
-        std::make_unique<CountingFile>(*std::move(plain), &calls_), fd_,
-        static_cast<uint64_t>(status.st_size));
+        std::make_unique<CountingFile>(*std::move(plain), &calls_, &writes_),
+        fd_, static_cast<uint64_t>(status.st_size), stores);
   }
   // Behind the engine's back, before it opens the file.
   void Put(uint64_t page, char byte) {
@@ -101,6 +108,7 @@ class MappedFileTest : public testing::Test {
 
   const int fd_;
   std::atomic<int> calls_{0};
+  std::atomic<int> writes_{0};
   std::unique_ptr<FileIo> file_;
 };
 
@@ -197,12 +205,70 @@ TEST_F(MappedFileTest, BeyondTheSizeAtSetUpSystemCallsServe) {
   EXPECT_EQ(Read(2 * kBytes, kPage), "");
 }
 
+TEST_F(MappedFileTest, WritesAreSystemCallsUnlessStoresAreAskedFor) {
+  Put(0, 'a');
+  Open();
+  Write(0, std::string(kPage, 'b'));
+  EXPECT_EQ(writes_, 1);
+}
+
+TEST_F(MappedFileTest, StoresGoToPagesThatAreThereAndHolesAreLeftToTheKernel) {
+  Put(2, 'a');
+  Put(3, 'b');
+  Open(Stores::kMapped);
+  std::string first(kPage - 512, 'x');
+  std::string second(512, 'y');
+  const iovec segments[] = {{first.data(), first.size()},
+                            {second.data(), second.size()}};
+  ASSERT_EQ(file_->Write(segments, 2, 2 * kPage + 512, Wait::kNo),
+            static_cast<ssize_t>(kPage));
+  EXPECT_EQ(writes_, 0);
+  // What others see of the file, not only who has mapped it.
+  std::string seen(2 * kPage, '?');
+  ASSERT_EQ(pread(fd_, seen.data(), seen.size(), 2 * kPage),
+            static_cast<ssize_t>(seen.size()));
+  EXPECT_EQ(seen, std::string(512, 'a') + first + second +
+                      std::string(kPage - 512, 'b'));
+
+  Write(4 * kPage, std::string(kPage, 'c'));
+  EXPECT_EQ(writes_, 1) << "a hole";
+  Write(4 * kPage, std::string(kPage, 'd'));
+  EXPECT_EQ(writes_, 1) << "a page since";
+  Write(3 * kPage, std::string(3 * kPage, 'e'));
+  EXPECT_EQ(writes_, 2) << "a hole at its end";
+  EXPECT_EQ(Read(5 * kPage, kPage), std::string(kPage, 'e'));
+}
+
+TEST_F(MappedFileTest, StoresKeepOffWhatWasPunchedCutOffOrAdded) {
+  for (uint64_t page = 0; page < kPages; ++page) Put(page, 'a');
+  Open(Stores::kMapped);
+  ASSERT_EQ(file_->PunchHole(5 * kPage, 2 * kPage), 0);
+  Write(5 * kPage, std::string(kPage, 'b'));
+  EXPECT_EQ(writes_, 1);
+  Write(5 * kPage, std::string(kPage, 'c'));
+  EXPECT_EQ(writes_, 1);
+  ASSERT_EQ(file_->Truncate(kBytes - 2 * kPage), 0);
+  ASSERT_EQ(file_->Truncate(2 * kBytes), 0);
+  Write(kBytes - kPage, std::string(kPage, 'd'));
+  Write(kBytes + kPage, std::string(kPage, 'e'));
+  EXPECT_EQ(writes_, 3);
+  EXPECT_EQ(Read(kBytes - 2 * kPage, kPage), std::string(kPage, '\0'));
+  EXPECT_EQ(Read(kBytes - kPage, kPage), std::string(kPage, 'd'));
+  EXPECT_EQ(Read(kBytes + kPage, kPage), std::string(kPage, 'e'));
+}
+
+class MappedFileHolesTest : public MappedFileTest,
+                            public testing::WithParamInterface<Stores> {};
+INSTANTIATE_TEST_SUITE_P(Both, MappedFileHolesTest,
+                         testing::Values(Stores::kSystemCalls,
+                                         Stores::kMapped));
+
 // One thread reads and writes while another makes holes: contents are either
 // what was written or zeroes, and in the end no page that is a hole is taken
 // for one that is there.
-TEST_F(MappedFileTest, HolesMadeByAnotherThreadAreNotFilledByReading) {
+TEST_P(MappedFileHolesTest, HolesMadeByAnotherThreadAreNotFilled) {
   for (uint64_t page = 0; page < kPages; ++page) Put(page, 'a');
-  Open();
+  Open(GetParam());
   std::atomic<bool> stop{false};
   std::thread puncher([&] {
     std::minstd_rand random(7);
@@ -228,6 +294,46 @@ TEST_F(MappedFileTest, HolesMadeByAnotherThreadAreNotFilledByReading) {
   const uint64_t held = PagesHeld();
   for (uint64_t page = 0; page < kPages; ++page) Read(page * kPage, kPage);
   EXPECT_EQ(PagesHeld(), held);
+}
+
+// A store into a hole of a full file system would be a SIGBUS.
+TEST(MappedFileFullTest, AFullFileSystemIsAnErrorOfTheWriteAndNoMore) {
+  // A file system of its own for a child, whose end takes it away.
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    constexpr int kCannot = 77;
+    const int flags = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+    if (unshare(flags) != 0 ||
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", "/tmp", "tmpfs", 0, "size=64k") != 0) {
+      _exit(kCannot);
+    }
+    const int fd = open("/tmp/disk", O_RDWR | O_CREAT, 0600);
+    const std::string page(kPage, 'a');
+    for (off_t at = 0; at < 8; ++at) {
+      if (pwrite(fd, page.data(), kPage, 2 * at * kPage) != kPage) _exit(2);
+    }
+    if (ftruncate(fd, kBytes) != 0) _exit(3);
+    auto plain = MakePosixFile(fd);
+    auto file = MakeMappedFile(*std::move(plain), fd, kBytes, Stores::kMapped);
+    int stored = 0;
+    int full = 0;
+    for (uint64_t at = 0; at < kPages; ++at) {
+      std::string data(kPage, 'b');
+      const iovec segment = {data.data(), data.size()};
+      const ssize_t moved = file->Write(&segment, 1, at * kPage, Wait::kYes);
+      stored += moved == kPage;
+      full += moved == -ENOSPC;
+    }
+    // 16 pages in all; those of before can be written as ever.
+    _exit(stored == 16 && full == static_cast<int>(kPages) - 16 ? 0 : 4);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no mount namespaces here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 using MappedFileDeathTest = MappedFileTest;

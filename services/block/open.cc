@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
-    const BackendConfig& config, const PosixFileOptions& file_options,
+    const BackendConfig& config, PosixFileOptions file_options,
     std::unique_ptr<WorkerPool> pool) {
   const ImageFile& image = config.image();
   if (image.format() != RAW) {
@@ -66,6 +66,8 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
                                                "file, and the VM description "
                                                "names one"));
   }
+  // A sector that is half written is nothing that its owner would look at.
+  file_options.map_stores = config.ignore_flush() && !config.read_only();
   auto file = OpenFile(config, image, file_options, !config.read_only());
   if (!file.ok()) return About(image, file.status());
   auto backend = RawBackend::Create(
