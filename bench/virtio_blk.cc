@@ -4,7 +4,7 @@
 //   bazel run -c opt //bench:virtio_blk -- [--dir=/dev/shm]
 //   [--format=raw|qcow2]
 //       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
-//       [--throw_away]
+//       [--throw_away] [--queue_threads=2 [--queues=4]]
 //
 // One load generator with one ring implementation drives both (device_load.h,
 // virtio_target.h): ours through the frames and eventfds that the shim sets up,
@@ -14,6 +14,10 @@
 // counts. "in process" is the same engine, called by the load itself: nothing
 // between; "in process, calls" is the same without its mapping of images that
 // lie in memory: one system call for each request, as a library would do it.
+//
+// --queue_threads compares ours with itself: so many threads beside one, both
+// with --queues queues that the load fills in turn. On two CPUs the load itself
+// takes one of them.
 //
 // --idle instead shows what our service costs when nothing happens.
 
@@ -61,6 +65,8 @@ ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
 ABSL_FLAG(bool, packed, false, "packed virtqueue for ours");
 ABSL_FLAG(std::string, daemon, "qemu-storage-daemon", "the peer's program");
 ABSL_FLAG(bool, throw_away, false, "ours with a disk that is thrown away");
+ABSL_FLAG(uint32_t, queue_threads, 0, "compare so many threads with one");
+ABSL_FLAG(uint32_t, queues, 4, "with --queue_threads");
 ABSL_FLAG(bool, peers, true, "run the peers too");
 ABSL_FLAG(bool, idle, false, "show what our idle service costs");
 
@@ -69,6 +75,8 @@ namespace {
 
 constexpr uint64_t kImageBytes = uint64_t{512} << 20;
 constexpr char kOurs[] = "bulkhead";
+constexpr char kThreads[] = "several threads";
+constexpr char kOneThread[] = "one thread";
 constexpr char kBest[] = "qsd best";
 constexpr char kUring[] = "qsd io_uring";
 constexpr char kNative[] = "qsd native";
@@ -85,11 +93,14 @@ void Shell(const std::string& command) {
 
 class Bulkhead {
  public:
-  Bulkhead(const std::string& image, bool qcow2) {
+  Bulkhead(const std::string& image, bool qcow2, unsigned queues = 1,
+           unsigned threads = 1) {
     disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
     ServiceConfig config;
     config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
     config.mutable_virtio_blk()->set_serial("bench");
+    config.mutable_virtio_blk()->set_queues(queues);
+    config.mutable_virtio_blk()->set_queue_threads(threads);
     BackendConfig* backend = config.add_backends();
     backend->mutable_image()->set_fd(7);
     backend->mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
@@ -99,12 +110,13 @@ class Bulkhead {
     rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),
                            config, {disk_}, options);
     rig_->Connect(MSIX, 1);
-    virtio::PciDriver driver(
+    driver_ = std::make_unique<virtio::PciDriver>(
         [this](uint32_t region, uint64_t offset, unsigned size) {
           return rig_->Read(region, offset, size);
         },
         [this](uint32_t region, uint64_t offset, unsigned size,
                uint64_t value) { rig_->Write(region, offset, size, value); });
+    virtio::PciDriver& driver = *driver_;
     driver.EnableMsix(true);
     const bool packed = absl::GetFlag(FLAGS_packed);
     uint64_t features = driver.DeviceFeatures();
@@ -113,22 +125,20 @@ class Bulkhead {
       fprintf(stderr, "the device does not start\n");
       exit(1);
     }
-    notify_at_ = rig_->Read(
-        kConfigRegion,
-        driver.Capability(virtio::kCapNotify) + virtio::kCapOffset, 4);
-    notify_bar_ = static_cast<uint32_t>(
-        rig_->Read(kConfigRegion,
-                   driver.Capability(virtio::kCapNotify) + virtio::kCapBar, 1));
     target_ = std::make_unique<VirtioTarget>(
-        rig_->ram_base(), packed, kImageBytes, rig_->pid(),
-        [this] { rig_->Write(notify_bar_, notify_at_, 2, 0); },
+        rig_->ram_base(), packed, queues, kImageBytes, rig_->pid(),
+        [this](unsigned queue) {
+          driver_->Notify(static_cast<uint16_t>(queue));
+        },
         [this] {
           if (!rig_->WaitForInterrupt(MSIX, 1)) {
             fprintf(stderr, "no answer within ten seconds\n");
             exit(1);
           }
         });
-    driver.SetUpQueue(0, target_->queue(), 1);
+    for (unsigned i = 0; i < queues; ++i) {
+      driver.SetUpQueue(static_cast<uint16_t>(i), target_->queue(i), 1);
+    }
     driver.Start();
   }
   ~Bulkhead() { close(disk_); }
@@ -142,8 +152,7 @@ class Bulkhead {
  private:
   int disk_;
   std::unique_ptr<FrameRig> rig_;
-  uint64_t notify_at_ = 0;
-  uint32_t notify_bar_ = 0;
+  std::unique_ptr<virtio::PciDriver> driver_;
   std::unique_ptr<VirtioTarget> target_;
 };
 
@@ -192,8 +201,9 @@ class Daemon {
         nullptr, kRamBytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd_, 0));
     front_end_ = std::make_unique<VhostUser>(socket);
     target_ = std::make_unique<VirtioTarget>(
-        ram_, /*packed=*/false, kImageBytes, process_->pid(),
-        [this] { front_end_->Kick(); }, [this] { front_end_->Wait(); });
+        ram_, /*packed=*/false, /*queues=*/1, kImageBytes, process_->pid(),
+        [this](unsigned) { front_end_->Kick(); },
+        [this] { front_end_->Wait(); });
     front_end_->Start(ram_fd_, ram_, kRamBytes, target_->queue());
   }
   ~Daemon() {
@@ -300,7 +310,10 @@ class Bench {
                          absl::GetFlag(FLAGS_dir),
                          absl::GetFlag(FLAGS_packed) ? ", packed" : "",
                          ", beside qemu-storage-daemon ", DaemonVersion()),
-            {kOurs, kBest, kUring, kNative, kInProcess, kLibrary}) {
+            absl::GetFlag(FLAGS_queue_threads) > 0
+                ? std::vector<std::string>{kThreads, kOneThread}
+                : std::vector<std::string>{kOurs, kBest, kUring, kNative,
+                                           kInProcess, kLibrary}) {
     std::filesystem::create_directories(directory_);
     Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
     if (qcow2_) {
@@ -316,7 +329,12 @@ class Bench {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
       for (const Load& load : StandardLoads(absl::GetFlag(FLAGS_seconds))) {
         if (!absl::StrContains(load.name, absl::GetFlag(FLAGS_only))) continue;
-        Round(load);
+        if (const unsigned threads = absl::GetFlag(FLAGS_queue_threads);
+            threads > 0) {
+          RoundOfThreads(load, threads);
+        } else {
+          Round(load);
+        }
       }
     }
     const bool met = comparison_.Print();
@@ -384,6 +402,18 @@ class Bench {
     comparison_.Figure(load.name + " CPU", "us of the server per request",
                        false, 1.0);
     comparison_.Figure(load.name + " system calls", "per request", false);
+  }
+
+  void RoundOfThreads(const Load& load, unsigned threads) {
+    const bool large = load.bytes > 4096;
+    comparison_.Figure(load.name, large ? "MiB/s" : "IOPS", true);
+    if (!large) comparison_.Figure(load.name + " p50", "us", false);
+    comparison_.Figure(load.name + " CPU", "us of the server per request",
+                       false);
+    for (const unsigned count : {threads, 1u}) {
+      Bulkhead ours(image_, qcow2_, absl::GetFlag(FLAGS_queues), count);
+      Measure(ours.target(), load, count == 1 ? kOneThread : kThreads);
+    }
   }
 
   void Round(const Load& load) {

@@ -1,6 +1,7 @@
 // VirtioTarget is a virtio block device's queue as a LoadTarget, whoever serves
 // it: our jailed service through frames, or a vhost-user-blk daemon. The ring
-// is the same; only how one side tells the other differs.
+// is the same; only how one side tells the other differs. With several queues,
+// requests go to them in turn, and all raise one interrupt.
 //
 // TRUST    Benchmarks only.
 // ERRORS   As device_load.h says.
@@ -13,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bench/device_load.h"
 #include "services/virtio/testing/driver_queue.h"
@@ -25,9 +27,13 @@ inline constexpr uint64_t kRingAt = 0x10000;
 
 class VirtioTarget : public LoadTarget {
  public:
-  // `kick` tells the device; `wait` sleeps for its interrupt.
-  VirtioTarget(uint8_t* ram, bool packed, uint64_t capacity_bytes, pid_t server,
-               std::function<void()> kick, std::function<void()> wait);
+  static constexpr unsigned kMaxQueues = 8;
+
+  // `kick` tells the device of a queue; `wait` sleeps for the interrupt.
+  VirtioTarget(uint8_t* ram, bool packed, unsigned queues,
+               uint64_t capacity_bytes, pid_t server,
+               std::function<void(unsigned queue)> kick,
+               std::function<void()> wait);
 
   uint64_t capacity_bytes() const override { return capacity_bytes_; }
   void Add(unsigned slot, bool write, uint64_t offset_bytes,
@@ -37,15 +43,16 @@ class VirtioTarget : public LoadTarget {
   void Wait() override;
   pid_t server() const override { return server_; }
 
-  virtio::DriverQueue& queue() { return queue_; }
+  virtio::DriverQueue& queue(unsigned index = 0) { return queues_[index]; }
   uint64_t kicks() const { return kicks_; }
 
  private:
   uint8_t* ram_;
-  virtio::DriverQueue queue_;
+  std::vector<virtio::DriverQueue> queues_;
+  size_t next_ = 0;  // to take from
   uint64_t capacity_bytes_;
   pid_t server_;
-  std::function<void()> kick_;
+  std::function<void(unsigned)> kick_;
   std::function<void()> wait_;
   uint64_t kicks_ = 0;
 };

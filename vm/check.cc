@@ -30,6 +30,7 @@ constexpr uint32_t kAdapterTarget = 7;
 constexpr int kMaxNvmeNamespaces = 16;
 // Each has an interrupt of its own, and a service has few descriptors.
 constexpr uint32_t kMaxVirtioQueues = 16;
+constexpr uint32_t kMaxQueueThreads = 4;
 constexpr uint32_t kMaxDefaultVirtioQueues = 4;
 
 bool IsName(const std::string& text, bool digit_first, const char* others) {
@@ -210,7 +211,24 @@ class Checker {
       device->set_queues(
           std::min(spec_.machine().vcpus(), kMaxDefaultVirtioQueues));
     }
+    CheckQueueThreads(path, device->queue_threads(), device->disk());
     CheckDisk(path + ".disk", device->disk());
+  }
+
+  void CheckQueueThreads(const std::string& path, uint32_t threads,
+                         const Disk& disk) {
+    if (threads > kMaxQueueThreads) {
+      Error(path + ".queue_threads", "BH-C103",
+            absl::StrCat(threads, " are too many"),
+            absl::StrCat("1 to ", kMaxQueueThreads));
+    }
+    const bool shared =
+        !disk.has_nbd() && disk.format() == Disk::RAW && !disk.has_limits();
+    if (threads > 1 && !shared) {
+      Error(path + ".queue_threads", "BH-C103",
+            "only a raw image without limits can be served by several threads",
+            "leave it out");
+    }
   }
 
   void CheckNvme(const std::string& path, Nvme* device) {

@@ -135,12 +135,13 @@ TEST(FlagsTest, RepeatedFlagsAccumulate) {
 
 TEST(FlagsTest, DeviceWithOneDiskNeedsNoTarget) {
   absl::StatusOr<Description> description = FromFlags(
-      {"--device=virtio_blk,id=d0,queues=2,rings=split",
+      {"--device=virtio_blk,id=d0,queues=2,queue_threads=2,rings=split",
        "--disk=d0,file=x.raw,format=raw,serial=S,throw_away=on",
        "--device=virtio_blk,id=d1", "--disk=d1,file=y.qcow2", "--cpus=8"});
   ASSERT_TRUE(description.ok()) << FormatError(description.status());
   const VirtioBlk& first = description->spec().devices(0).virtio_blk();
   EXPECT_EQ(first.queues(), 2u);
+  EXPECT_EQ(first.queue_threads(), 2u);
   EXPECT_EQ(first.rings(), VirtioBlk::SPLIT);
   EXPECT_EQ(first.disk().image(), "/home/me/x.raw");
   EXPECT_EQ(first.disk().serial(), "S");
@@ -154,6 +155,12 @@ TEST(FlagsTest, DeviceWithOneDiskNeedsNoTarget) {
   EXPECT_THAT(error({"--device=virtio_blk,id=d0,queues=17",
                      "--disk=d0,file=x.raw,format=raw"}),
               HasSubstr("17 are too many"));
+  EXPECT_THAT(error({"--device=virtio_blk,id=d0,queue_threads=5",
+                     "--disk=d0,file=x.raw,format=raw"}),
+              HasSubstr("5 are too many"));
+  EXPECT_THAT(error({"--device=virtio_blk,id=d0,queue_threads=2",
+                     "--disk=d0,file=x.qcow2,format=qcow2"}),
+              HasSubstr("only a raw image without limits"));
   EXPECT_THAT(error({"--device=virtio_blk,id=d0"}),
               HasSubstr("virtio_blk.disk.image: the image is missing"));
   EXPECT_THAT(error({"--device=virtio_blk,id=d0", "--disk=d0:1,file=x"}),

@@ -138,6 +138,7 @@ void ConfigureVirtioBlk(const VmDevice& device, const std::string& field,
                        ? VirtioBlkConfig::SPLIT
                        : VirtioBlkConfig::ANY);
   block->set_in_order(described.in_order());
+  block->set_queue_threads(described.queue_threads());
   AddBackend(disk, /*cdrom=*/false, absl::StrCat(field, ".virtio_blk.disk"),
              config, images);
 }

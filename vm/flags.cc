@@ -214,6 +214,9 @@ absl::Status AddDevice(const PartText& part, Description* description) {
     } else if (key == "queues" && device->has_virtio_blk() &&
                absl::SimpleAtoi(value, &index)) {
       device->mutable_virtio_blk()->set_queues(index);
+    } else if (key == "queue_threads" && device->has_virtio_blk() &&
+               absl::SimpleAtoi(value, &index)) {
+      device->mutable_virtio_blk()->set_queue_threads(index);
     } else if (key == "rings" && device->has_virtio_blk() &&
                ParseEnum(value, VirtioBlk::Rings_Parse, &rings)) {
       device->mutable_virtio_blk()->set_rings(rings);
@@ -223,7 +226,7 @@ absl::Status AddDevice(const PartText& part, Description* description) {
       return part.Error(absl::StrCat("bad option ", Escape(key)),
                         device->has_virtio_blk()
                             ? "options: id=ID, slot=00:04.0, boot_index=N, "
-                              "queues=N, rings=any|split"
+                              "queues=N, queue_threads=N, rings=any|split"
                         : device->has_nvme()
                             ? "options: id=ID, slot=00:04.0, boot_index=N, "
                               "serial=S"

@@ -371,6 +371,11 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
     planned.config.mutable_polling()->set_spin_limit_us(inputs.spin_limit_us);
     planned.model->configure(device, absl::StrCat("devices[", i, "]"),
                              &planned.config, &planned.images);
+    if (planned.config.has_virtio_blk() &&
+        planned.config.virtio_blk().queue_threads() == 0) {
+      planned.config.mutable_virtio_blk()->set_queue_threads(
+          inputs.queue_threads);
+    }
     absl::Status engines = ChooseEngines(description, inputs, i, &planned);
     if (!engines.ok()) return engines;
     const sandbox::CompiledPolicy* policy = inputs.policy(PolicyName(planned));

@@ -132,6 +132,8 @@ struct PlanInputs {
   bool no_io_uring = false;  // the host does not permit it: workers instead
   // How long a service or shim may spin before it sleeps.
   uint32_t spin_limit_us = 0;
+  // Of devices that do not say how many they want.
+  uint32_t queue_threads = 1;
   // By name: a device's model, "shim", "x_remote_adapter", "qemu", "console".
   const sandbox::CompiledPolicy* (*policy)(const std::string& name);
 };

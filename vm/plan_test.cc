@@ -49,6 +49,21 @@ Plan PlanOf(const Description& description) {
   return *std::move(plan);
 }
 
+TEST(PlanTest, QueueThreadsAreTheHostsUnlessTheDeviceSays) {
+  const Description description = Described(R"(
+    name: "two" machine { memory: "64MiB" type: Q35 } boot { kernel: "k" }
+    devices { id: "a" virtio_blk { disk { image: "a" format: RAW } } }
+    devices { id: "b" virtio_blk {
+      queue_threads: 2 disk { image: "b" format: RAW } } }
+  )");
+  PlanInputs inputs = Inputs();
+  inputs.queue_threads = 3;
+  absl::StatusOr<Plan> plan = MakePlan(description, inputs);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->devices[0].config.virtio_blk().queue_threads(), 3u);
+  EXPECT_EQ(plan->devices[1].config.virtio_blk().queue_threads(), 2u);
+}
+
 TEST(PlanTest, EveryDeviceHasAServiceAndAShimWithIdsOfTheirOwn) {
   const Plan plan = PlanOf(TwoDevices());
   ASSERT_EQ(plan.processes.size(), 6u);

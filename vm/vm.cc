@@ -204,6 +204,11 @@ class Run {
     constexpr uint32_t kSpinLimitUs = 100;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
+    // The other CPUs are the guest's and the other devices'.
+    constexpr uint32_t kCpusOfAQueueThread = 4;
+    constexpr uint32_t kMostQueueThreads = 4;
+    inputs.queue_threads = std::clamp<uint32_t>(
+        CpuCount() / kCpusOfAQueueThread, 1, kMostQueueThreads);
     const std::string no_io_uring = WhyNoIoUring();
     inputs.no_io_uring = !no_io_uring.empty();
     if (inputs.no_io_uring &&

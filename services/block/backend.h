@@ -13,8 +13,10 @@
 //          never takes a decision from them. An image file is hostile.
 // ERRORS   A request ends exactly once, with an IoStatus. Status values are
 //          for opening only.
-// THREADS  All calls, and all completions, are on the service's loop. Workers
-//          stay inside the backend.
+// THREADS  All calls, and all completions, are on one thread: the service's
+// loop,
+//          or that of the queue group whose backend it is. Workers stay inside
+//          the backend.
 //
 // Nothing is allocated per request: an engine keeps its bookkeeping in
 // Request::scratch, or in a pool made when it was opened.
@@ -117,6 +119,9 @@ class Backend : public Growable {
   void Grow(Growth* growth) override {
     growth->End(absl::FailedPreconditionError("this disk cannot grow"));
   }
+
+  // Another backend of the same disk (open.h, OpenShared) has grown.
+  virtual void Follow(const Geometry& /*grown*/) {}
 
   // The guest's write-cache switch. Off: every write is durable when done.
   virtual void SetWriteCache(bool enabled) = 0;

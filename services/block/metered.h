@@ -50,6 +50,7 @@ class Metered final : public Backend {
   size_t in_flight() const override { return in_flight_; }
   void DropHeld() override;
   void Grow(Growth* growth) override { inner_->Grow(growth); }
+  void Follow(const Geometry& grown) override { inner_->Follow(grown); }
   void SetWriteCache(bool enabled) override { inner_->SetWriteCache(enabled); }
   void ReportStatistics(Statistics* statistics) const override;
 

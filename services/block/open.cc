@@ -52,9 +52,8 @@ absl::StatusOr<std::unique_ptr<FileIo>> OpenFile(const BackendConfig& config,
   return MakePosixFile(image.fd(), options);
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
-    const BackendConfig& config, PosixFileOptions file_options,
-    std::unique_ptr<WorkerPool> pool) {
+absl::StatusOr<std::shared_ptr<FileIo>> OpenRawFile(
+    const BackendConfig& config, PosixFileOptions file_options) {
   const ImageFile& image = config.image();
   if (image.format() != RAW) {
     return About(image, absl::UnimplementedError(absl::StrCat(
@@ -70,10 +69,16 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
   file_options.map_stores = config.ignore_flush() && !config.read_only();
   auto file = OpenFile(config, image, file_options, !config.read_only());
   if (!file.ok()) return About(image, file.status());
+  return std::shared_ptr<FileIo>(*std::move(file));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> OpenRaw(
+    const BackendConfig& config, std::shared_ptr<FileIo> file,
+    std::unique_ptr<WorkerPool> pool) {
   auto backend = RawBackend::Create(
-      *std::move(file), std::move(pool),
+      std::move(file), std::move(pool),
       {.read_only = config.read_only(), .ignore_flush = config.ignore_flush()});
-  if (!backend.ok()) return About(image, backend.status());
+  if (!backend.ok()) return About(config.image(), backend.status());
   return backend;
 }
 
@@ -152,9 +157,9 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenNbd(const BackendConfig& config,
       absl::StrCat(described.name(), ": ", backend.status().message()));
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
-                                                   const OpenOptions& options,
-                                                   AtEnd at_end) {
+// With a ring, not yet enabled, where the disk wants one.
+absl::StatusOr<std::unique_ptr<WorkerPool>> MakePool(
+    const BackendConfig& config, const OpenOptions& options, AtEnd at_end) {
   auto pool =
       WorkerPool::Create(std::min(options.workers, kMaxWorkers), at_end);
   if (!pool.ok()) return pool.status();
@@ -163,34 +168,98 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
     if (!ring.ok()) return About(config.image(), ring.status());
     (*pool)->set_ring(*std::move(ring));
   }
+  return pool;
+}
+
+absl::Status EnableRing(const BackendConfig& config, Ring* ring) {
+  return ring == nullptr ? absl::OkStatus()
+                         : About(config.image(), ring->Enable());
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> OpenFiles(const BackendConfig& config,
+                                                   const OpenOptions& options,
+                                                   AtEnd at_end) {
+  auto pool = MakePool(config, options, at_end);
+  if (!pool.ok()) return pool.status();
   Ring* const ring = (*pool)->ring();
   const PosixFileOptions files = {.ring = ring,
                                   .map_memory = options.map_memory};
-  auto backend = IsQcow(config.image())
-                     ? OpenQcow2(config, files, *std::move(pool))
-                     : OpenRaw(config, files, *std::move(pool));
-  if (!backend.ok() || ring == nullptr) return backend;
-  if (absl::Status status = ring->Enable(); !status.ok()) {
-    return About(config.image(), status);
+  absl::StatusOr<std::unique_ptr<Backend>> backend;
+  if (IsQcow(config.image())) {
+    backend = OpenQcow2(config, files, *std::move(pool));
+  } else {
+    auto file = OpenRawFile(config, files);
+    if (!file.ok()) return file.status();
+    backend = OpenRaw(config, *std::move(file), *std::move(pool));
+  }
+  if (!backend.ok()) return backend;
+  if (absl::Status status = EnableRing(config, ring); !status.ok()) {
+    return status;
   }
   return backend;
+}
+
+AtEnd EndOf(const OpenOptions& options) {
+  return options.locks_down ? AtEnd::kPark : AtEnd::kJoin;
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> Meter(std::unique_ptr<Backend> backend,
+                                               const BackendConfig& config,
+                                               AtEnd at_end) {
+  const ThrottleConfig& throttle = config.throttle();
+  return Metered::Create(std::move(backend),
+                         {.iops = throttle.iops(),
+                          .bytes_per_second = throttle.bytes_per_second(),
+                          .burst_ios = throttle.burst_ios(),
+                          .burst_bytes = throttle.burst_bytes()},
+                         at_end);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
                                               const OpenOptions& options) {
-  const AtEnd at_end = options.locks_down ? AtEnd::kPark : AtEnd::kJoin;
+  const AtEnd at_end = EndOf(options);
   auto backend = config.has_nbd() ? OpenNbd(config, at_end)
                                   : OpenFiles(config, options, at_end);
   if (!backend.ok()) return backend.status();
-  const ThrottleConfig& throttle = config.throttle();
-  return Metered::Create(*std::move(backend),
-                         {.iops = throttle.iops(),
-                          .bytes_per_second = throttle.bytes_per_second(),
-                          .burst_ios = throttle.burst_ios(),
-                          .burst_bytes = throttle.burst_bytes()},
-                         at_end);
+  return Meter(*std::move(backend), config, at_end);
+}
+
+bool CanBeShared(const BackendConfig& config) {
+  return !config.has_nbd() && config.image().format() == RAW &&
+         config.throttle().iops() == 0 &&
+         config.throttle().bytes_per_second() == 0;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenShared(
+    const BackendConfig& config, const OpenOptions& options, unsigned count) {
+  const AtEnd at_end = EndOf(options);
+  std::vector<std::unique_ptr<Backend>> backends;
+  std::shared_ptr<FileIo> file;
+  for (unsigned i = 0; i < count; ++i) {
+    auto pool = MakePool(config, options, at_end);
+    if (!pool.ok()) return pool.status();
+    Ring* const ring = (*pool)->ring();
+    if (file == nullptr) {
+      auto opened =
+          OpenRawFile(config, {.ring = ring, .map_memory = options.map_memory});
+      if (!opened.ok()) return opened.status();
+      file = *std::move(opened);
+    } else if (ring != nullptr) {
+      // Its number in the first ring, where it is the only file as well.
+      ring->AddFile(config.image().fd());
+    }
+    auto backend = OpenRaw(config, file, *std::move(pool));
+    if (!backend.ok()) return backend.status();
+    if (absl::Status status = EnableRing(config, ring); !status.ok()) {
+      return status;
+    }
+    auto metered = Meter(*std::move(backend), config, at_end);
+    if (!metered.ok()) return metered.status();
+    backends.push_back(*std::move(metered));
+  }
+  return backends;
 }
 
 }  // namespace bulkhead::block

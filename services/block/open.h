@@ -13,6 +13,7 @@
 #define BULKHEAD_SERVICES_BLOCK_OPEN_H_
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "services/block/backend.h"
@@ -35,6 +36,15 @@ struct OpenOptions {
 
 absl::StatusOr<std::unique_ptr<Backend>> Open(const BackendConfig& config,
                                               const OpenOptions& options);
+
+// Whether several threads may each have a backend of the disk: a raw image
+// without limits. A qcow2 engine's tables, an NBD connection and a token bucket
+// belong to one thread.
+bool CanBeShared(const BackendConfig& config);
+// `count` backends of one disk that CanBeShared. Flushing one flushes all.
+// Growth is the first one's, which the others are told of (Backend::Follow).
+absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenShared(
+    const BackendConfig& config, const OpenOptions& options, unsigned count);
 
 }  // namespace bulkhead::block
 

@@ -24,6 +24,12 @@ namespace bulkhead::block {
 absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenBackends(
     const ServiceConfig& config, ServiceContext& context);
 
+// The disk of a device with one, for a device whose queues are served in groups
+// (services/runtime/queue_groups.h): a backend for each group, as many as are
+// wanted, or one where the disk cannot be shared.
+absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenForGroups(
+    const ServiceConfig& config, ServiceContext& context, unsigned wanted);
+
 }  // namespace bulkhead::block
 
 #endif  // BULKHEAD_SERVICES_BLOCK_OPEN_BACKENDS_H_

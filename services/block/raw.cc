@@ -19,7 +19,7 @@ constexpr size_t kDrainBudget = 128;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RawBackend>> RawBackend::Create(
-    std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+    std::shared_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
     const RawOptions& options) {
   const int64_t bytes = file->Size();
   if (bytes < 0) {
@@ -31,7 +31,7 @@ absl::StatusOr<std::unique_ptr<RawBackend>> RawBackend::Create(
       std::move(file), std::move(pool), options, static_cast<uint64_t>(bytes)));
 }
 
-RawBackend::RawBackend(std::unique_ptr<FileIo> file,
+RawBackend::RawBackend(std::shared_ptr<FileIo> file,
                        std::unique_ptr<WorkerPool> pool,
                        const RawOptions& options, uint64_t file_bytes)
     : file_(std::move(file)),
@@ -207,11 +207,13 @@ void RawBackend::GrowFile(Work* work) {
 void RawBackend::OnGrown(Work* work) {
   auto* growth = static_cast<GrowthWork*>(work);
   RawBackend& self = *growth->self;
-  if (growth->error == 0) {
-    self.geometry_.capacity_bytes = growth->growth->size_bytes;
-    self.tail_bytes_ = 0;
-  }
+  if (growth->error == 0) self.SetCapacity(growth->growth->size_bytes);
   growth->growth->End(GrowthStatus(growth->error));
+}
+
+void RawBackend::SetCapacity(uint64_t bytes) {
+  geometry_.capacity_bytes = bytes;
+  tail_bytes_ = 0;
 }
 
 }  // namespace bulkhead::block

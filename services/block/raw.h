@@ -26,8 +26,9 @@ struct RawOptions {
 
 class RawBackend final : public Backend {
  public:
+  // Several may share a file, each on a thread of its own.
   static absl::StatusOr<std::unique_ptr<RawBackend>> Create(
-      std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+      std::shared_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
       const RawOptions& options);
   ~RawBackend() override;
 
@@ -40,6 +41,9 @@ class RawBackend final : public Backend {
   void Wake() override { pool_->Wake(); }
   size_t in_flight() const override { return in_flight_; }
   void Grow(Growth* growth) override;
+  void Follow(const Geometry& grown) override {
+    SetCapacity(grown.capacity_bytes);
+  }
   void SetWriteCache(bool enabled) override { write_cache_ = enabled; }
   void ReportStatistics(Statistics* statistics) const override;
 
@@ -55,9 +59,10 @@ class RawBackend final : public Backend {
     int error = 0;
   };
 
-  RawBackend(std::unique_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
+  RawBackend(std::shared_ptr<FileIo> file, std::unique_ptr<WorkerPool> pool,
              const RawOptions& options, uint64_t file_bytes);
 
+  void SetCapacity(uint64_t bytes);
   void Start(Request* request);
   size_t Drain();
   bool Prepare(const Request& request, Slot* slot) const;
@@ -66,7 +71,7 @@ class RawBackend final : public Backend {
   static void GrowFile(Work* work);
   static void OnGrown(Work* work);
 
-  std::unique_ptr<FileIo> file_;
+  std::shared_ptr<FileIo> file_;
   std::unique_ptr<WorkerPool> pool_;
   FileQueue queue_;
   const RawOptions options_;

@@ -390,10 +390,15 @@ void Function::TriggerMsi(uint32_t vector) {
   context_.interrupts().TriggerMsi(vector);
 }
 
+bool Function::msix_passes() const {
+  return msix_on_ && bus_master_ &&
+         (config_.Get16(static_cast<uint16_t>(msix_ + kMsixControl)) &
+          kMsixFunctionMask) == 0;
+}
+
 void Function::TriggerMsix(uint32_t vector) {
   if (!msix_on_ || !bus_master_ || vector >= layout_.msix.vectors) return;
-  if ((config_.Get16(static_cast<uint16_t>(msix_ + kMsixControl)) &
-       kMsixFunctionMask) != 0) {
+  if (!msix_passes()) {
     state_.msix_pending |= uint64_t{1} << vector;
     return;
   }
@@ -413,9 +418,7 @@ void Function::DeliverPending() {
           static_cast<uint32_t>(std::countr_zero(ready)));
     }
   }
-  if (msix_on_ && bus_master_ &&
-      (config_.Get16(static_cast<uint16_t>(msix_ + kMsixControl)) &
-       kMsixFunctionMask) == 0) {
+  if (msix_passes()) {
     uint64_t ready = state_.msix_pending;
     state_.msix_pending = 0;
     for (; ready != 0; ready &= ready - 1) {

@@ -138,6 +138,13 @@ class Function : public Device {
   bool msix_enabled() const { return msix_on_; }
   void TriggerMsi(uint32_t vector);
   void TriggerMsix(uint32_t vector);
+  // Whether nothing but an eventfd is between TriggerMsix and the guest. The
+  // thread of a queue group, which runs only while that is so, triggers by
+  // itself then; as Interrupts::TriggerMsixApart.
+  bool msix_passes() const;
+  bool TriggerMsixApart(uint32_t vector) {
+    return context_.interrupts().TriggerMsixApart(vector);
+  }
 
   // Guest memory, as a bus master: false also when that is not enabled.
   bool DmaRead(GuestAddress address, void* to, size_t size_bytes);

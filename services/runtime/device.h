@@ -8,7 +8,9 @@
 //          inside the region.
 // ERRORS   None are returned: a guest's fault becomes the device's own status.
 //          A device that cannot go on calls ServiceContext::Fail.
-// THREADS  All calls come from the service's loop, never nested.
+// THREADS  All calls come from the service's loop, never nested. A device with
+//          queue_groups() is called with all of them at rest, except for Run
+//          and PrepareToSleep, which then concern the first group alone.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_DEVICE_H_
 #define BULKHEAD_SERVICES_RUNTIME_DEVICE_H_
@@ -22,6 +24,7 @@
 namespace bulkhead {
 
 class DeviceDescription;
+class QueueGroups;
 class Statistics;
 
 // VFIO's numbers of a PCI device's regions.
@@ -39,6 +42,9 @@ struct Turn {
   bool poll = false;
   // With `poll`: this slice has found work.
   bool worked = false;
+  // Something has come up that needs all queue groups at rest: the loop calls
+  // QueueGroups::Attend.
+  bool attention = false;
   // Call Run no later than this.
   Nanoseconds deadline = kNoDeadline;
 };
@@ -68,6 +74,10 @@ class Device {
   // while the driver still thought that nobody needs to be told), so the loop
   // does not sleep.
   virtual bool PrepareToSleep() { return false; }
+
+  // A device with several groups of queues (queue_groups.h): the threads of all
+  // but the first run between calls of the loop. nullptr: it has one.
+  virtual QueueGroups* queue_groups() { return nullptr; }
 
   // Freezes: on return nothing is in flight and State() is complete. Run and
   // region accesses go on being possible after Resume only.

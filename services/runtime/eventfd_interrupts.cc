@@ -94,20 +94,27 @@ void EventfdInterrupts::Trigger(Vectors& vectors, uint32_t vector) {
   vectors.any_pending = true;
 }
 
+bool EventfdInterrupts::Signal(int fd) {
+  const uint64_t one = 1;
+  const ssize_t written = WriteFd(fd, &one, sizeof one);
+  // A counter at its limit is raised already.
+  const bool raised = written == sizeof one || (written < 0 && errno == EAGAIN);
+  (raised ? raised_ : failed_).fetch_add(1, std::memory_order_relaxed);
+  return raised;
+}
+
+bool EventfdInterrupts::TriggerMsixApart(uint32_t vector) {
+  if (vector >= msix_.fds.size() || msix_.fds[vector] < 0) return true;
+  return Signal(msix_.fds[vector]);
+}
+
 void EventfdInterrupts::Raise(Vectors& vectors, uint32_t vector) {
   const int fd = vectors.fds[vector];
   if (fd < 0) return;
   if (vectors.kind == INTX) {
     shadow_.intx_raised.fetch_add(1, std::memory_order_relaxed);
   }
-  const uint64_t one = 1;
-  const ssize_t written = WriteFd(fd, &one, sizeof one);
-  // A counter at its limit is raised already.
-  if (written == sizeof one || (written < 0 && errno == EAGAIN)) {
-    ++raised_;
-    return;
-  }
-  ++failed_;
+  if (Signal(fd)) return;
   uint64_t& reported = vectors.reported[vector / 64];
   const uint64_t bit = uint64_t{1} << (vector % 64);
   if ((reported & bit) == 0 && !has_failure_) {

@@ -6,12 +6,13 @@
 // TRUST    What an fd really is, the shim chose. A write that fails is counted;
 //          the caller learns of it once per vector through TakeFailure.
 // ERRORS   Assign: false when the vectors do not exist; nothing is changed.
-// THREADS  The loop.
+// THREADS  The loop; TriggerMsixApart any, but not beside Assign or DisableAll.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_EVENTFD_INTERRUPTS_H_
 #define BULKHEAD_SERVICES_RUNTIME_EVENTFD_INTERRUPTS_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +37,7 @@ class EventfdInterrupts : public Interrupts {
   bool MsixEnabled() const override { return msix_.enabled > 0; }
   void TriggerMsi(uint32_t vector) override { Trigger(msi_, vector); }
   void TriggerMsix(uint32_t vector) override { Trigger(msix_, vector); }
+  bool TriggerMsixApart(uint32_t vector) override;
 
   // Replaces the eventfds of vectors [first, first + count); fds[i] is -1 for a
   // disabled vector and otherwise becomes this object's.
@@ -55,8 +57,8 @@ class EventfdInterrupts : public Interrupts {
   // The oldest vector whose write has failed and that was not reported yet.
   bool TakeFailure(Failure* failure);
 
-  uint64_t raised() const { return raised_; }
-  uint64_t failed() const { return failed_; }
+  uint64_t raised() const { return raised_.load(std::memory_order_relaxed); }
+  uint64_t failed() const { return failed_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr uint32_t kMaxVectors = 2048;
@@ -71,6 +73,7 @@ class EventfdInterrupts : public Interrupts {
   };
 
   Vectors* Find(InterruptKind kind);
+  bool Signal(int fd);
   void Trigger(Vectors& vectors, uint32_t vector);
   void Raise(Vectors& vectors, uint32_t vector);
   void FlushKind(Vectors& vectors);
@@ -83,8 +86,8 @@ class EventfdInterrupts : public Interrupts {
   Vectors msix_{MSIX, {}};
   bool has_failure_ = false;
   Failure failure_ = {};
-  uint64_t raised_ = 0;
-  uint64_t failed_ = 0;
+  std::atomic<uint64_t> raised_ = 0;
+  std::atomic<uint64_t> failed_ = 0;
 };
 
 }  // namespace bulkhead

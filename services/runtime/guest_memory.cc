@@ -112,7 +112,7 @@ GuestMemory::GuestMemory(GuestMemory&& other) noexcept
       ram_bytes_(std::exchange(other.ram_bytes_, 0)),
       sealed_(other.sealed_),
       mappings_(std::move(other.mappings_)),
-      last_hit_(other.last_hit_) {}
+      last_hit_(other.last_hit_.load(std::memory_order_relaxed)) {}
 
 GuestMemory& GuestMemory::operator=(GuestMemory&& other) noexcept {
   if (this != &other) {
@@ -144,15 +144,16 @@ size_t GuestMemory::LowerBound(uint64_t address) const {
 }
 
 const GuestMemory::Mapping* GuestMemory::Find(uint64_t address) const {
-  if (last_hit_ < mappings_.size()) {
-    const Mapping& hit = mappings_[last_hit_];
+  const size_t last = last_hit_.load(std::memory_order_relaxed);
+  if (last < mappings_.size()) {
+    const Mapping& hit = mappings_[last];
     if (address - hit.address < hit.size_bytes) return &hit;
   }
   const size_t index = LowerBound(address);
   if (index == mappings_.size() || mappings_[index].address > address) {
     return nullptr;
   }
-  last_hit_ = index;
+  last_hit_.store(index, std::memory_order_relaxed);
   return &mappings_[index];
 }
 

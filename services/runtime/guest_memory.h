@@ -18,6 +18,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -134,7 +135,8 @@ class GuestMemory {
   uint64_t ram_bytes_ = 0;
   bool sealed_ = false;
   std::vector<Mapping> mappings_;  // sorted by address, disjoint
-  mutable size_t last_hit_ = 0;
+  // Whose lookups it is, nobody minds: any value is a guess that is checked.
+  mutable std::atomic<size_t> last_hit_ = 0;
 };
 
 }  // namespace bulkhead

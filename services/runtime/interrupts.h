@@ -10,7 +10,8 @@
 //          accepts an 8-byte write; a failing write is counted, reported once
 //          as InterruptFallback, and otherwise ignored.
 // ERRORS   None.
-// THREADS  The loop.
+// THREADS  The loop; TriggerMsixApart any, while no other vector's eventfd
+//          changes.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_INTERRUPTS_H_
 #define BULKHEAD_SERVICES_RUNTIME_INTERRUPTS_H_
@@ -31,6 +32,9 @@ class Interrupts {
   // it, and QEMU keeps the pending bit.
   virtual void TriggerMsi(uint32_t vector) = 0;
   virtual void TriggerMsix(uint32_t vector) = 0;
+  // TriggerMsix from the thread of a queue group: at once, also while a frame
+  // is being applied. False: it could not be done, and nobody has been told.
+  virtual bool TriggerMsixApart(uint32_t vector) = 0;
 };
 
 }  // namespace bulkhead

@@ -67,9 +67,9 @@ absl::Span<uint8_t> LiveContext::doorbell(size_t index) {
 
 Nanoseconds LiveContext::Now() { return MonotonicNow(); }
 
-void LiveContext::Watch(int fd) {
+void LiveContext::Watch(int fd, unsigned group) {
   if (watched_.size() >= kMaxWatched) Fail("too many watched descriptors");
-  watched_.push_back(fd);
+  watched_.push_back({fd, group});
 }
 
 void LiveContext::Fail(absl::string_view why) {

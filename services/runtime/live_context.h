@@ -26,7 +26,12 @@ namespace bulkhead {
 
 class LiveContext : public ServiceContext {
  public:
-  static constexpr size_t kMaxWatched = 16;
+  static constexpr size_t kMaxWatched = 64;
+
+  struct Watched {
+    int fd;
+    unsigned group;
+  };
 
   // `control` outlives this; Fail sends its last words there.
   static absl::StatusOr<std::unique_ptr<LiveContext>> Create(GuestMemory memory,
@@ -45,7 +50,7 @@ class LiveContext : public ServiceContext {
   }
   absl::Span<uint8_t> doorbell(size_t index) override;
   Nanoseconds Now() override;
-  void Watch(int fd) override;
+  void Watch(int fd, unsigned group) override;
   void AddDisk(Growable* disk) override { disks_.push_back(disk); }
   void Log(absl::string_view line) override { log_.Write(Now(), line); }
   [[noreturn]] void Fail(absl::string_view why) override;
@@ -55,7 +60,7 @@ class LiveContext : public ServiceContext {
   ShadowHeader& shadow() {
     return *reinterpret_cast<ShadowHeader*>(shadow_.bytes().data());
   }
-  const std::vector<int>& watched() const { return watched_; }
+  const std::vector<Watched>& watched() const { return watched_; }
   const std::vector<Growable*>& disks() const { return disks_; }
   bool has_doorbells() const { return !doorbells_.empty(); }
   const bulkhead::Log& log() const { return log_; }
@@ -78,7 +83,7 @@ class LiveContext : public ServiceContext {
   bulkhead::Log log_;
   EventfdInterrupts interrupts_;
   std::vector<Doorbell> doorbells_;
-  std::vector<int> watched_;
+  std::vector<Watched> watched_;
   std::vector<Growable*> disks_;
   std::vector<int> shared_fds_;
 };

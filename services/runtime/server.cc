@@ -13,7 +13,6 @@ namespace {
 
 constexpr size_t kControlEntry = 0;
 constexpr size_t kShimEntry = 1;
-constexpr size_t kFirstWatched = 2;
 
 // A wait that ends sooner has not been one: something was there already.
 constexpr Nanoseconds kAtOnce = 3'000;
@@ -27,10 +26,10 @@ constexpr Nanoseconds kLookInterval = 20'000;
 
 }  // namespace
 
-bool HasCpuToSpare() {
+unsigned CpusOfThisProcess() {
   cpu_set_t allowed;
-  return sched_getaffinity(0, sizeof allowed, &allowed) == 0 &&
-         CPU_COUNT(&allowed) > 1;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+  return static_cast<unsigned>(CPU_COUNT(&allowed));
 }
 
 Server::Server(LiveContext& context, Device& device, Channel& shim,
@@ -52,11 +51,17 @@ Server::Server(LiveContext& context, Device& device, Channel& shim,
   }
   poll_.push_back({control_.fd(), POLLIN, 0});
   poll_.push_back({shim_.fd(), POLLIN, 0});
-  for (const int fd : context_.watched()) poll_.push_back({fd, POLLIN, 0});
+  for (const LiveContext::Watched& watched : context_.watched()) {
+    poll_.push_back({watched.fd, POLLIN, 0});
+  }
+  if (options_.threads != nullptr) {
+    poll_.push_back({-1, POLLIN, 0});
+  }
 }
 
 absl::Status Server::Serve() {
   absl::Status status = Loop();
+  Rest();
   if (!quiesced_) device_.Quiesce();
   quiesced_ = true;
   return status;
@@ -71,9 +76,8 @@ absl::Status Server::Loop() {
     }
     Turn turn;
     if (!quiesced_) {
-      ++counters_.turns;
-      turn = device_.Run(context_.Now());
-      ReportInterruptFailure();
+      turn = RunDevice(context_.Now());
+      RunApart();
     }
     if (frames == kBatch || turn.busy) {
       frames_come_together_ = true;  // a turn later would be late
@@ -142,6 +146,7 @@ absl::Status Server::DrainControl() {
 // service waits for the launcher.
 void Server::ShimClosed() {
   shim_open_ = false;
+  Rest();
   if (!quiesced_) device_.Quiesce();
   quiesced_ = true;
   context_.memory().UnmapAll();
@@ -210,9 +215,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
   Nanoseconds until = now + budget;
   Nanoseconds look_at = now + kLookInterval;
   for (int looks = 1; now < std::min(until, *deadline); now = context_.Now()) {
-    ++counters_.turns;
-    const Turn turn = device_.Run(now);
-    ReportInterruptFailure();
+    const Turn turn = RunDevice(now);
     *deadline = turn.deadline;
     if (turn.worked || turn.busy) {
       spin_.Paid(waits_.situation());
@@ -252,11 +255,10 @@ absl::Status Server::Sleep(Nanoseconds deadline) {
   // a doorbell that was rung before it is seen by the turn below.
   sleeping.store(1);
   if (context_.has_doorbells() && !quiesced_) {
-    ++counters_.turns;
-    const Turn turn = device_.Run(context_.Now());
+    const Turn turn = RunDevice(context_.Now());
     deadline = turn.busy ? 0 : std::min(deadline, turn.deadline);
   }
-  if (!quiesced_ && device_.PrepareToSleep()) deadline = 0;
+  if (!quiesced_ && PrepareToSleep()) deadline = 0;
   timespec timeout;
   const timespec* timeout_or_none = nullptr;
   if (deadline != kNoDeadline && !quiesced_) {
@@ -275,6 +277,7 @@ absl::Status Server::Sleep(Nanoseconds deadline) {
 // the backends have is left to the next round of the loop.
 absl::Status Server::Poll(const timespec* timeout, bool* ready) {
   poll_[kShimEntry].fd = shim_open_ && !quiesced_ ? shim_.fd() : -1;
+  WatchGroups();
   ++counters_.polls;
   const int count = ppoll(poll_.data(), poll_.size(), timeout, nullptr);
   if (count < 0 && errno != EINTR) {

@@ -10,7 +10,9 @@
 //          with an error (for the launcher's log) when a peer breaks the
 //          protocol. A request that is merely wrong is answered by an Ack that
 //          says so; a posted store that is wrong is dropped and counted.
-// THREADS  The loop.
+// THREADS  The loop. A device's queue groups run beside it (queue_threads.h),
+// but
+//          for doorbells every frame finds them at rest.
 //
 // System calls, once it serves: ppoll, recvmsg, sendmsg, pwritev2 (eventfds,
 // log, state), preadv2 (state), close; clock_gettime through the vDSO.
@@ -34,6 +36,7 @@
 #include "services/runtime/device.h"
 #include "services/runtime/growth.h"
 #include "services/runtime/live_context.h"
+#include "services/runtime/queue_threads.h"
 
 namespace bulkhead {
 
@@ -49,6 +52,8 @@ class Server {
   struct Options {
     std::string model;
     Nanoseconds spin_limit = 0;  // 0: sleep at once
+    // Of a device with queue_groups(); else nullptr. Outlives the server.
+    QueueThreads* threads = nullptr;
   };
 
   // All outlive this. Nothing has been received on `shim` yet; on `control` the
@@ -60,6 +65,9 @@ class Server {
   absl::Status Serve();
 
  private:
+  // In poll_.
+  static constexpr size_t kFirstWatched = 2;
+
   struct KnownRegion {
     uint64_t size_bytes = 0;
     bool readable = false;
@@ -82,6 +90,7 @@ class Server {
     uint64_t polls = 0;     // system calls: ppoll
     uint64_t spins = 0;
     uint64_t spins_that_paid = 0;
+    uint64_t rests = 0;  // of queue groups that ran apart
   };
 
   absl::Status Loop();
@@ -97,6 +106,24 @@ class Server {
   absl::Status Sleep(Nanoseconds deadline);
   absl::Status Poll(const timespec* timeout, bool* ready);
   void ShimClosed();
+
+  // Queue groups (server_groups.cc). After Rest the loop has the device to
+  // itself, until the end of the loop's turn.
+  void Rest();
+  bool running_apart() const {
+    return options_.threads != nullptr && options_.threads->running();
+  }
+  bool at_rest_with_groups() const {
+    return options_.threads != nullptr && !options_.threads->running();
+  }
+  // One slice of the device, and of its groups where they are at rest.
+  Turn RunDevice(Nanoseconds now);
+  bool PrepareToSleep();
+  // Who runs apart watches its own descriptors.
+  void WatchGroups();
+  void RunApart();
+  // A doorbell of a group that runs apart.
+  bool WakesGroup(const RegionWrite& request, uint64_t value);
 
   // One frame of the shim.
   absl::Status ServeShimFrame();
@@ -135,7 +162,7 @@ class Server {
   // Room for LoadState, made at start and not touched before.
   std::unique_ptr<std::byte[]> loaded_state_;
   const size_t state_bytes_;
-  std::vector<pollfd> poll_;  // control, shim, watched
+  std::vector<pollfd> poll_;  // control, shim, watched, the groups' own
   AdaptiveSpin spin_;
   // Kinds: 1 nothing was raised since the last wait, 2 an interrupt was.
   RecentEvents waits_;
@@ -149,10 +176,11 @@ class Server {
   bool shim_open_ = true;
   bool control_open_ = true;
   bool quiesced_ = false;
+  bool watches_groups_ = true;
 };
 
-// Whether this process has more than one CPU to run on.
-bool HasCpuToSpare();
+// CPUs that this process may run on.
+unsigned CpusOfThisProcess();
 
 }  // namespace bulkhead
 

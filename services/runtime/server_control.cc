@@ -1,6 +1,8 @@
 // The server's half that answers the launcher.
 
+#include <map>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "services/runtime/server.h"
@@ -16,6 +18,33 @@ void Count(Statistics* statistics, const char* name, uint64_t value) {
   Statistic* counter = statistics->add_counters();
   counter->set_name(name);
   counter->set_value(value);
+}
+
+// Each group's storage counts for itself, under the same names.
+void AddUp(Statistics* statistics) {
+  Statistics sums;
+  std::map<std::string, Statistic*> counters;
+  for (const Statistic& counter : statistics->counters()) {
+    Statistic*& sum = counters[counter.name()];
+    if (sum == nullptr) {
+      sum = sums.add_counters();
+      sum->set_name(counter.name());
+    }
+    sum->set_value(sum->value() + counter.value());
+  }
+  std::map<std::string, Histogram*> histograms;
+  for (const Histogram& histogram : statistics->latencies()) {
+    Histogram*& sum = histograms[histogram.name()];
+    if (sum == nullptr) {
+      sum = sums.add_latencies();
+      sum->set_name(histogram.name());
+    }
+    for (int i = 0; i < histogram.counts_size(); ++i) {
+      if (i == sum->counts_size()) sum->add_counts(0);
+      sum->set_counts(i, sum->counts(i) + histogram.counts(i));
+    }
+  }
+  *statistics = std::move(sums);
 }
 
 ErrorCode CodeOf(const absl::Status& status) {
@@ -39,6 +68,7 @@ absl::Status Server::ServeControlFrame() {
   const Frame& frame = control_.incoming();
   const uint64_t sequence = frame.sequence();
   ++counters_.frames;
+  if (frame.body_case() != Frame::kPing) Rest();
   switch (frame.body_case()) {
     case Frame::kPing:
       return AnswerAck(control_, sequence, OK);
@@ -164,8 +194,17 @@ void Server::FillStatistics(Statistics* statistics) const {
   Count(statistics, "polls", counters_.polls);
   Count(statistics, "spins", counters_.spins);
   Count(statistics, "spins_that_paid", counters_.spins_that_paid);
+  if (options_.threads != nullptr) {
+    const QueueThreads::Counters apart = options_.threads->counters();
+    Count(statistics, "group_rests", counters_.rests);
+    Count(statistics, "group_turns", apart.turns);
+    Count(statistics, "group_sleeps", apart.sleeps);
+    Count(statistics, "group_spins", apart.spins);
+    Count(statistics, "group_spins_that_paid", apart.spins_that_paid);
+  }
   Count(statistics, "log_lines_suppressed", context_.log().suppressed());
   device_.ReportStatistics(statistics);
+  if (options_.threads != nullptr) AddUp(statistics);
 }
 
 }  // namespace bulkhead

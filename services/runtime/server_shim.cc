@@ -20,7 +20,10 @@ absl::Status Server::ServeShimFrame() {
       return absl::OkStatus();
     case Frame::kRegionRead:
       return OnRegionRead(frame.region_read(), sequence);
+    case Frame::kPing:
+      break;
     default:
+      Rest();
       break;
   }
 
@@ -114,6 +117,7 @@ absl::Status Server::OnRegionRead(const RegionRead& request,
     Applied(sequence);
     return AnswerAck(shim_, sequence, OUT_OF_RANGE);
   }
+  Rest();
   const uint64_t value = device_.ReadRegion(request.region(), request.offset(),
                                             request.size_bytes());
   Applied(sequence);
@@ -135,6 +139,8 @@ void Server::OnRegionWrite(const RegionWrite& request) {
   if (request.size_bytes() < 8) {
     value &= (uint64_t{1} << (8 * request.size_bytes())) - 1;
   }
+  if (WakesGroup(request, value)) return;
+  Rest();
   device_.WriteRegion(request.region(), request.offset(), request.size_bytes(),
                       value);
 }

@@ -11,6 +11,7 @@
 #include "proto/service_config.pb.h"
 #include "services/runtime/guest_memory.h"
 #include "services/runtime/live_context.h"
+#include "services/runtime/queue_threads.h"
 #include "services/runtime/server.h"
 #include "services/runtime/state_file.h"
 
@@ -68,6 +69,23 @@ void SendFault(Channel& control, const absl::Status& status) {
   control.Send().IgnoreError();
 }
 
+// For a device with queue groups; else nullptr.
+absl::StatusOr<std::unique_ptr<QueueThreads>> StartThreads(
+    Device& device, const LiveContext& context, bool park_at_end,
+    Nanoseconds spin_limit) {
+  QueueGroups* const queues = device.queue_groups();
+  if (queues == nullptr || queues->groups() < 2) return nullptr;
+  QueueThreads::Options options;
+  options.park_at_end = park_at_end;
+  // A CPU for each group that spins, and one for the guest.
+  if (CpusOfThisProcess() > queues->groups()) options.spin_limit = spin_limit;
+  options.watched.resize(queues->groups());
+  for (const LiveContext::Watched& watched : context.watched()) {
+    options.watched[watched.group].push_back(watched.fd);
+  }
+  return QueueThreads::Create(*queues, options);
+}
+
 absl::Status SetUpAndServe(const ServiceEnvironment& environment,
                            Channel& control, Channel& shim, const char* model,
                            const DeviceFactory& factory) {
@@ -94,9 +112,13 @@ absl::Status SetUpAndServe(const ServiceEnvironment& environment,
   }
   Server::Options options;
   options.model = model;
-  if (HasCpuToSpare()) {
-    options.spin_limit = Nanoseconds{config.polling().spin_limit_us()} * 1000;
-  }
+  const Nanoseconds spin_limit =
+      Nanoseconds{config.polling().spin_limit_us()} * 1000;
+  if (CpusOfThisProcess() > 1) options.spin_limit = spin_limit;
+  absl::StatusOr<std::unique_ptr<QueueThreads>> threads =
+      StartThreads(**device, **context, environment.own_process, spin_limit);
+  if (!threads.ok()) return threads.status();
+  options.threads = threads->get();
   Server server(**context, **device, shim, control, options);
 
   absl::Status status = environment.lock_down(config);

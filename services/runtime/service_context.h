@@ -42,8 +42,9 @@ class ServiceContext {
   // CLOCK_MONOTONIC. No system call (vDSO).
   virtual Nanoseconds Now() = 0;
 
-  // Before the first Run only: wake the loop when `fd` is readable.
-  virtual void Watch(int fd) = 0;
+  // Before the first Run only: wake the loop, or the thread of a queue group
+  // (queue_groups.h), when `fd` is readable.
+  virtual void Watch(int fd, unsigned group) = 0;
 
   // Before the first Run only: the next disk of ServiceConfig.backends, for the
   // launcher to make longer. It lives as long as the device.

@@ -64,56 +64,103 @@ bool Transport::running() const {
          !resetting_ && !quiesced_ && bus_master_enabled();
 }
 
-Turn Transport::Run(Nanoseconds) {
-  Turn turn;
-  if (asleep_) {
-    asleep_ = false;
-    for (unsigned i = 0; i < kind_.queues; ++i) {
-      slots_[i].queue.DisableNotifications();
-    }
-  }
-  turn.worked = Poll();
+Turn Transport::Run(Nanoseconds now) {
+  Turn turn = RunGroup(0, now);
   if (any_resetting_) FinishResets();
-  if (running()) {
-    for (unsigned n = 0; n < kind_.queues && HasRoom(); ++n) {
-      const unsigned index = (first_ + n) % kind_.queues;
-      QueueSlot& slot = slots_[index];
-      if (!slot.queue.enabled() || slot.resetting) continue;
-      turn.poll = true;
-      if (!slot.queue.HasWork()) continue;
-      const unsigned taken = Serve(index, slot.queue, kBudget);
-      counters_.chains += taken;
-      turn.worked |= taken > 0;
-      turn.busy |= taken == kBudget;
-      if (!running()) break;
-    }
-    first_ = first_ + 1 < kind_.queues ? first_ + 1 : 0;
-    // Without room, what is in flight ends first, and wakes the loop.
-    turn.busy &= HasRoom();
-    turn.poll |= in_flight() > 0;
-  }
-  for (unsigned i = 0; i < kind_.queues; ++i) {
-    if (slots_[i].touched) Signal(slots_[i]);
-  }
-  if (any_resetting_) FinishResets();
+  turn.attention |= kind_.groups > 1 && WantsRest();
+  if (kind_.groups == 1 && WantsRest()) AtRest();
   return turn;
 }
 
-bool Transport::PrepareToSleep() {
+Turn Transport::RunGroup(unsigned group, Nanoseconds) {
+  Turn turn;
+  if (groups_[group].asleep) {
+    groups_[group].asleep = false;
+    for (unsigned i = group; i < kind_.queues; i += kind_.groups) {
+      slots_[i].queue.DisableNotifications();
+    }
+  }
+  turn.worked = Poll(group);
+  if (running()) ServeGroup(group, &turn);
+  SignalGroup(group);
+  turn.attention = groups_[group].attention;
+  return turn;
+}
+
+void Transport::ServeGroup(unsigned group, Turn* turn) {
+  Group& served = groups_[group];
+  const unsigned count =
+      (kind_.queues - group + kind_.groups - 1) / kind_.groups;
+  for (unsigned n = 0; n < count && HasRoom(group); ++n) {
+    const unsigned index = group + (served.first + n) % count * kind_.groups;
+    QueueSlot& slot = slots_[index];
+    if (!slot.queue.enabled() || slot.resetting) continue;
+    turn->poll = true;
+    if (!slot.queue.HasWork()) continue;
+    const unsigned taken = Serve(index, slot.queue, kBudget);
+    served.counters.chains += taken;
+    turn->worked |= taken > 0;
+    turn->busy |= taken == kBudget;
+    if (!running()) break;
+  }
+  served.first = served.first + 1 < count ? served.first + 1 : 0;
+  // Without room, what is in flight ends first, and wakes the loop.
+  turn->busy &= HasRoom(group);
+  turn->poll |= in_flight_of_group(group) > 0;
+}
+
+void Transport::SignalGroup(unsigned group) {
+  for (unsigned i = group; i < kind_.queues; i += kind_.groups) {
+    if (slots_[i].touched) Signal(slots_[i], group);
+  }
+}
+
+bool Transport::PrepareToSleep() { return PrepareGroupToSleep(0); }
+
+bool Transport::PrepareGroupToSleep(unsigned group) {
   if (!running()) return false;
-  asleep_ = true;
+  groups_[group].asleep = true;
   bool work = false;
-  for (unsigned i = 0; i < kind_.queues; ++i) {
+  for (unsigned i = group; i < kind_.queues; i += kind_.groups) {
     slots_[i].queue.EnableNotifications();
     work |= !slots_[i].resetting && slots_[i].queue.HasWork();
   }
-  return work && HasRoom();
+  return work && HasRoom(group);
+}
+
+// ---- groups
+
+bool Transport::MayRunApart() const {
+  return running() && !any_resetting_ && msix_passes();
+}
+
+// What a group has found and may not do itself.
+void Transport::Attend() {
+  for (Group& group : groups_) group.attention = false;
+  for (unsigned i = 0; i < kind_.queues; ++i) {
+    QueueSlot& slot = slots_[i];
+    if (slot.failed) FailDevice();
+    if (slot.unsignalled) TriggerMsix(slot.queue.state().vector);
+    slot.failed = slot.unsignalled = false;
+  }
+  if (WantsRest()) AtRest();
+}
+
+// §4.1.5.2, as Notified: the group's thread looks at all its queues.
+int Transport::TakeDoorbell(uint32_t region, uint64_t offset, unsigned,
+                            uint64_t value) {
+  if (region != kStructuresBar || offset < kNotifyAt) return -1;
+  Notified(offset - kNotifyAt, value);
+  const uint64_t index = value & 0xffff;
+  return index < kind_.queues
+             ? static_cast<int>(group_of(static_cast<unsigned>(index)))
+             : 0;
 }
 
 bool Transport::Alive(unsigned index) const {
   const QueueSlot& slot = slots_[index];
   return (state_.status & (kStatusNeedsReset | kStatusFailed)) == 0 &&
-         !resetting_ && !slot.resetting && !slot.queue.broken();
+         !resetting_ && !slot.resetting && !slot.failed && !slot.queue.broken();
 }
 
 void Transport::Complete(unsigned index, const Ticket& ticket,
@@ -123,15 +170,19 @@ void Transport::Complete(unsigned index, const Ticket& ticket,
   slots_[index].touched = true;
 }
 
-void Transport::Signal(QueueSlot& slot) {
+void Transport::Signal(QueueSlot& slot, unsigned group) {
   slot.touched = false;
   if (!slot.queue.TakeSignal()) return;
-  ++counters_.interrupts;
-  if (msix_enabled()) {
-    const uint16_t vector = slot.queue.state().vector;
-    if (vector != kNoVector) TriggerMsix(vector);
-  } else {
+  ++groups_[group].counters.interrupts;
+  const uint16_t vector = slot.queue.state().vector;
+  if (!msix_enabled()) {
     RaiseIsr(kIsrQueue);
+  } else if (vector == kNoVector) {
+    return;
+  } else if (group == 0 || !msix_passes()) {
+    TriggerMsix(vector);
+  } else if (!TriggerMsixApart(vector)) {
+    slot.unsignalled = groups_[group].attention = true;
   }
 }
 
@@ -158,7 +209,12 @@ void Transport::ConfigChanged() {
   }
 }
 
-void Transport::Fail() {
+void Transport::Fail(unsigned index) {
+  if (kind_.groups == 1) return FailDevice();
+  slots_[index].failed = groups_[group_of(index)].attention = true;
+}
+
+void Transport::FailDevice() {
   if ((state_.status & kStatusNeedsReset) != 0) return;
   ++counters_.failures;
   context().Log("the driver broke a virtqueue's rules: device needs reset");
@@ -192,7 +248,7 @@ void Transport::FinishResets() {
     QueueSlot& slot = slots_[i];
     if (slot.resetting && in_flight(i) == 0) {
       slot.queue.Reset(kind_.queue_size);
-      slot.resetting = slot.touched = false;
+      slot.resetting = slot.touched = slot.failed = false;
     }
     any_resetting_ |= slot.resetting;
   }
@@ -200,10 +256,11 @@ void Transport::FinishResets() {
 
 void Transport::ResetAll() {
   resetting_ = any_resetting_ = false;
-  asleep_ = false;
+  for (Group& group : groups_) group.asleep = group.attention = false;
   for (unsigned i = 0; i < kind_.queues; ++i) {
-    slots_[i].queue.Reset(kind_.queue_size);
-    slots_[i].resetting = slots_[i].touched = false;
+    QueueSlot& slot = slots_[i];
+    slot.queue.Reset(kind_.queue_size);
+    slot.resetting = slot.touched = slot.failed = slot.unsignalled = false;
   }
   state_.driver_features = 0;
   state_.device_feature_select = 0;
@@ -222,9 +279,7 @@ void Transport::ResetDevice() {
 
 void Transport::Quiesce() {
   Drain();
-  for (unsigned i = 0; i < kind_.queues; ++i) {
-    if (slots_[i].touched) Signal(slots_[i]);
-  }
+  for (unsigned group = 0; group < kind_.groups; ++group) SignalGroup(group);
   if (any_resetting_) FinishResets();
   quiesced_ = true;
 }
@@ -265,8 +320,9 @@ bool Transport::RestoreTransport(const TransportState& saved) {
   state_.pci = function;
   resetting_ = any_resetting_ = false;
   for (unsigned i = 0; i < kind_.queues; ++i) {
-    slots_[i].resetting = slots_[i].touched = false;
-    slots_[i].queue.Restore(features());
+    QueueSlot& slot = slots_[i];
+    slot.resetting = slot.touched = slot.failed = slot.unsignalled = false;
+    slot.queue.Restore(features());
   }
   FeaturesChanged(features());
   if (state_.isr != 0) SetInterrupt(true);
@@ -274,11 +330,16 @@ bool Transport::RestoreTransport(const TransportState& saved) {
 }
 
 void Transport::ReportStatistics(Statistics* statistics) const {
-  AddCounter(statistics, "virtio_chains", counters_.chains);
+  GroupCounters sum;
+  for (const Group& group : groups_) {
+    sum.chains += group.counters.chains;
+    sum.interrupts += group.counters.interrupts;
+  }
+  AddCounter(statistics, "virtio_chains", sum.chains);
   AddCounter(statistics, "virtio_notifications", counters_.notifications);
   AddCounter(statistics, "virtio_bad_notifications",
              counters_.bad_notifications);
-  AddCounter(statistics, "virtio_interrupts", counters_.interrupts);
+  AddCounter(statistics, "virtio_interrupts", sum.interrupts);
   AddCounter(statistics, "virtio_resets", counters_.resets);
   AddCounter(statistics, "virtio_failures", counters_.failures);
 }

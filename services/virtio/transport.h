@@ -13,6 +13,10 @@
 // the queues are looked at without any message, and drivers are told not to
 // send any; before it sleeps, they are told to.
 //
+// Queues may be served in groups (queue_groups.h): queue i belongs to group
+// i % groups. They run apart while the driver does nothing but put chains into
+// queues and is interrupted by MSI-X; in all other states the loop serves them.
+//
 // Resets are complete when nothing is in flight: until then device_status (or
 // queue_reset) keeps showing that the reset is under way (§2.4.2, §4.1.4.3.1).
 //
@@ -20,7 +24,9 @@
 //          that breaks a queue's rules gets DEVICE_NEEDS_RESET and nothing else
 //          is done until it resets (§2.1.2). Saved state may be hostile.
 // ERRORS   None upward.
-// THREADS  The service's loop.
+// THREADS  The service's loop; Serve, Poll, HasRoom, Alive, Complete and Fail
+// of
+//          a group's queues on the group's thread as well.
 // SPEC     VIRTIO 1.2 §2, §3, §4.1.
 
 #ifndef BULKHEAD_SERVICES_VIRTIO_TRANSPORT_H_
@@ -33,6 +39,7 @@
 
 #include "absl/types/span.h"
 #include "services/pci/function.h"
+#include "services/runtime/queue_groups.h"
 #include "services/virtio/queue.h"
 #include "services/virtio/spec.h"
 
@@ -56,6 +63,7 @@ struct DeviceKind {
   uint16_t device_type;  // §5
   uint32_t class_code;
   unsigned queues;           // at most kMaxQueues
+  unsigned groups;           // at most kMaxQueueGroups, and one for each queue
   uint16_t queue_size;       // the largest; a power of two up to kMaxQueueSize
   uint64_t features;         // the device's own and those of rings it allows
   size_t config_size_bytes;  // of the device configuration
@@ -77,10 +85,13 @@ struct TransportState {
 };
 static_assert(std::is_trivially_copyable_v<TransportState>);
 
-class Transport : public pci::Function {
+class Transport : public pci::Function, private QueueGroups {
  public:
   Turn Run(Nanoseconds now) final;
   bool PrepareToSleep() final;
+  QueueGroups* queue_groups() final {
+    return kind_.groups > 1 ? this : nullptr;
+  }
   void Quiesce() final;
   void Resume() final;
   void ReportStatistics(Statistics* statistics) const override;
@@ -99,12 +110,14 @@ class Transport : public pci::Function {
   // no room for more. A chain that has no meaning at all (no place for a
   // status): Fail().
   virtual unsigned Serve(unsigned index, Queue& queue, unsigned budget) = 0;
-  // Ends what is ready, with Complete. True when something was.
-  virtual bool Poll() = 0;
-  // Room for another chain.
-  virtual bool HasRoom() const = 0;
-  // Requests that may still touch guest memory, of one queue and of all.
+  // Ends what is ready, with Complete, of one group. True when something was.
+  virtual bool Poll(unsigned group) = 0;
+  // Room for another chain of a group.
+  virtual bool HasRoom(unsigned group) const = 0;
+  // Requests that may still touch guest memory: of one queue, of a group, and
+  // (the loop, at rest) of all.
   virtual size_t in_flight(unsigned index) const = 0;
+  virtual size_t in_flight_of_group(unsigned group) const = 0;
   virtual size_t in_flight() const = 0;
   // Waits until in_flight() is 0, whatever it takes.
   virtual void Drain() = 0;
@@ -112,6 +125,10 @@ class Transport : public pci::Function {
   virtual absl::Span<const uint8_t> device_config() const = 0;
   virtual void WriteDeviceConfig(uint64_t /*offset*/, unsigned /*size_bytes*/,
                                  uint64_t /*value*/) {}
+  // The loop, once in each turn: whether the device has something to do that
+  // needs all groups at rest, and then the time to do it.
+  virtual bool WantsRest() { return false; }
+  virtual void AtRest() {}
   // Negotiated, or (0) the device is reset.
   virtual void FeaturesChanged(uint64_t /*features*/) {}
 
@@ -122,12 +139,14 @@ class Transport : public pci::Function {
   // before the device writes a status.
   bool Alive(unsigned index) const;
   void Complete(unsigned index, const Ticket& ticket, uint32_t written_bytes);
-  // §2.1.2: the driver has done what it must not.
-  void Fail();
+  // §2.1.2: the driver has done what it must not, in this queue. The device
+  // needs a reset, all of it.
+  void Fail(unsigned index);
   // §2.5: the device configuration has changed by itself.
   void ConfigChanged();
   uint64_t features() const;  // in force; 0 before FEATURES_OK
   unsigned queues() const { return kind_.queues; }
+  unsigned group_of(unsigned index) const { return index % kind_.groups; }
   bool restored() const;
 
   // For Device::LoadState: as pci::Function::RestoreFunction.
@@ -143,8 +162,21 @@ class Transport : public pci::Function {
  private:
   struct QueueSlot {
     Queue queue;
-    bool resetting = false;  // by queue_reset
-    bool touched = false;    // pushed to since the last signal
+    bool resetting = false;    // by queue_reset
+    bool touched = false;      // pushed to since the last signal
+    bool failed = false;       // by Fail: the device is to be told
+    bool unsignalled = false;  // its group could not interrupt
+  };
+
+  struct GroupCounters {
+    uint64_t chains = 0;
+    uint64_t interrupts = 0;
+  };
+  struct alignas(64) Group {
+    bool asleep = false;     // drivers were asked for notifications
+    bool attention = false;  // some slot has failed or is unsignalled
+    unsigned first = 0;      // which of its queues is next
+    GroupCounters counters;
   };
 
   void AddCapabilities();
@@ -160,12 +192,24 @@ class Transport : public pci::Function {
   void Notified(uint64_t offset, uint64_t value);
   uint8_t TakeIsr();
 
+  // QueueGroups:
+  unsigned groups() const final { return kind_.groups; }
+  bool MayRunApart() const final;
+  Turn RunGroup(unsigned group, Nanoseconds now) final;
+  bool PrepareGroupToSleep(unsigned group) final;
+  void Attend() final;
+  int TakeDoorbell(uint32_t region, uint64_t offset, unsigned size_bytes,
+                   uint64_t value) final;
+
   bool running() const;
+  void ServeGroup(unsigned group, Turn* turn);
+  void SignalGroup(unsigned group);
+  void FailDevice();
   QueueSlot* Selected();
   void BeginReset();
   void FinishResets();
   void ResetAll();
-  void Signal(QueueSlot& slot);
+  void Signal(QueueSlot& slot, unsigned group);
   void RaiseIsr(uint8_t bits);
 
   TransportState& state_;
@@ -175,15 +219,12 @@ class Transport : public pci::Function {
   std::array<QueueSlot, kMaxQueues> slots_;
   bool resetting_ = false;
   bool any_resetting_ = false;
-  bool asleep_ = false;  // drivers were asked for notifications
   bool quiesced_ = false;
-  unsigned first_ = 0;  // whose turn it is
+  std::array<Group, kMaxQueueGroups> groups_;
 
   struct Counters {
-    uint64_t chains = 0;
     uint64_t notifications = 0;
     uint64_t bad_notifications = 0;
-    uint64_t interrupts = 0;
     uint64_t resets = 0;
     uint64_t failures = 0;
   };

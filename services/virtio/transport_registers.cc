@@ -278,7 +278,7 @@ void Transport::WriteQueueField(uint64_t offset, unsigned size_bytes,
   if (offset == FIELD(queue_size) && size_bytes == 2) {
     if (half <= kind_.queue_size) queue.size = half;
   } else if (offset == FIELD(queue_enable) && size_bytes == 2) {
-    if (half == 1 && !EnableQueue(slot->queue)) Fail();
+    if (half == 1 && !EnableQueue(slot->queue)) FailDevice();
   } else if (offset >= FIELD(queue_desc) && offset < FIELD(queue_driver)) {
     Store64(&queue.descriptors, offset - FIELD(queue_desc), size_bytes, value);
   } else if (offset >= FIELD(queue_driver) && offset < FIELD(queue_device)) {

@@ -19,7 +19,7 @@ constexpr Nanoseconds kDrainAtMost = 30'000'000'000;
 }  // namespace
 
 virtio::DeviceKind Device::MakeKind(const block::Geometry& geometry,
-                                    const Options& options) {
+                                    unsigned groups, const Options& options) {
   uint64_t features =
       virtio::kFeatureIndirect | virtio::kFeatureEventIndex |
       virtio::kFeatureNotificationData | virtio::kFeatureRingReset |
@@ -36,27 +36,37 @@ virtio::DeviceKind Device::MakeKind(const block::Geometry& geometry,
   return {.device_type = kDeviceType,
           .class_code = kClassCode,
           .queues = options.queues,
+          .groups = groups,
           .queue_size = options.queue_size,
           .features = features,
           .config_size_bytes = sizeof(Config)};
 }
 
-Device::Device(ServiceContext& context, std::unique_ptr<block::Backend> backend,
+Device::Device(ServiceContext& context,
+               std::vector<std::unique_ptr<block::Backend>> backends,
                const Options& options)
     : Transport(context, state_.transport,
-                MakeKind(backend->geometry(), options)),
+                MakeKind(backends.front()->geometry(),
+                         static_cast<unsigned>(backends.size()), options)),
       options_(options),
-      backend_(std::move(backend)),
-      slots_(new Slot[block::kMaxInFlight]),
-      segments_(new iovec[block::kMaxInFlight * virtio::kMaxChainSegments]) {
-  for (size_t i = block::kMaxInFlight; i-- > 0;) {
-    Slot& slot = slots_[i];
-    slot.device = this;
-    slot.chain.segments = &segments_[i * virtio::kMaxChainSegments];
-    slot.request.owner = &slot;
-    slot.request.done = OnDone;
-    slot.next = free_;
-    free_ = &slot;
+      groups_(new Group[backends.size()]),
+      group_count_(static_cast<unsigned>(backends.size())) {
+  for (unsigned g = 0; g < group_count_; ++g) {
+    Group& group = groups_[g];
+    group.backend = std::move(backends[g]);
+    group.slots.reset(new Slot[block::kMaxInFlight]);
+    group.segments.reset(
+        new iovec[block::kMaxInFlight * virtio::kMaxChainSegments]);
+    for (size_t i = block::kMaxInFlight; i-- > 0;) {
+      Slot& slot = group.slots[i];
+      slot.device = this;
+      slot.group = &group;
+      slot.chain.segments = &group.segments[i * virtio::kMaxChainSegments];
+      slot.request.owner = &slot;
+      slot.request.done = OnDone;
+      slot.next = group.free;
+      group.free = &slot;
+    }
   }
   state_.writeback = 1;
   FillConfig();
@@ -65,7 +75,7 @@ Device::Device(ServiceContext& context, std::unique_ptr<block::Backend> backend,
 }
 
 void Device::FillConfig() {
-  const block::Geometry& geometry = backend_->geometry();
+  const block::Geometry& geometry = this->geometry();
   const uint32_t block = options_.block_size_bytes;
   const uint64_t sectors = geometry.capacity_bytes / kSectorBytes;
   config_.capacity = sectors;
@@ -93,10 +103,15 @@ void Device::FillConfig() {
 }
 
 // §5.2.4: capacity may change at run time; the driver hears of it.
-void Device::FollowBackend() {
-  const uint64_t sectors = backend_->geometry().capacity_bytes / kSectorBytes;
-  if (sectors == config_.capacity) return;
-  config_.capacity = sectors;
+bool Device::WantsRest() {
+  return geometry().capacity_bytes / kSectorBytes != config_.capacity;
+}
+
+void Device::AtRest() {
+  for (unsigned g = 1; g < group_count_; ++g) {
+    groups_[g].backend->Follow(geometry());
+  }
+  config_.capacity = geometry().capacity_bytes / kSectorBytes;
   ConfigChanged();
 }
 
@@ -112,7 +127,13 @@ void Device::WriteDeviceConfig(uint64_t offset, unsigned size_bytes,
     return;
   }
   state_.writeback = config_.writeback = value != 0 ? 1 : 0;
-  backend_->SetWriteCache(value != 0);
+  SetWriteCache(value != 0);
+}
+
+void Device::SetWriteCache(bool enabled) {
+  for (unsigned g = 0; g < group_count_; ++g) {
+    groups_[g].backend->SetWriteCache(enabled);
+  }
 }
 
 // §5.2.5.2: a driver that can neither flush nor switch the cache gets
@@ -121,19 +142,28 @@ void Device::FeaturesChanged(uint64_t features) {
   const bool cache =
       features == 0 || (features & (kFeatureFlush | kFeatureConfigWce)) != 0;
   state_.writeback = config_.writeback = cache ? 1 : 0;
-  backend_->SetWriteCache(cache);
+  SetWriteCache(cache);
 }
 
-bool Device::Poll() {
-  const size_t before = in_flight_;
-  backend_->Poll();
-  FollowBackend();
-  return in_flight_ != before;
+bool Device::Poll(unsigned group) {
+  Group& polled = groups_[group];
+  const size_t before = polled.in_flight;
+  polled.backend->Poll();
+  return polled.in_flight != before;
+}
+
+size_t Device::in_flight() const {
+  size_t sum = 0;
+  for (unsigned g = 0; g < group_count_; ++g) sum += groups_[g].in_flight;
+  return sum;
 }
 
 void Device::Drain() {
-  if (!block::Drain(*backend_, context().Now() + kDrainAtMost)) {
-    context().Fail("the storage does not end its requests");
+  const Nanoseconds until = context().Now() + kDrainAtMost;
+  for (unsigned g = 0; g < group_count_; ++g) {
+    if (!block::Drain(*groups_[g].backend, until)) {
+      context().Fail("the storage does not end its requests");
+    }
   }
 }
 
@@ -148,7 +178,7 @@ bool Device::LoadState(absl::Span<const std::byte> state) {
   std::memcpy(static_cast<void*>(saved.get()), state.data(), state.size());
   if (saved->writeback > 1 || !RestoreTransport(saved->transport)) return false;
   state_.writeback = config_.writeback = saved->writeback;
-  backend_->SetWriteCache(saved->writeback != 0);
+  SetWriteCache(saved->writeback != 0);
   return true;
 }
 
@@ -159,9 +189,15 @@ void Device::ReportStatistics(Statistics* statistics) const {
     counter->set_name(name);
     counter->set_value(value);
   };
-  add("virtio_blk_failed_requests", failed_requests_);
-  add("virtio_blk_refused_requests", refused_requests_);
-  backend_->ReportStatistics(statistics);
+  uint64_t failed = 0;
+  uint64_t refused = 0;
+  for (unsigned g = 0; g < group_count_; ++g) {
+    failed += groups_[g].failed_requests;
+    refused += groups_[g].refused_requests;
+    groups_[g].backend->ReportStatistics(statistics);
+  }
+  add("virtio_blk_failed_requests", failed);
+  add("virtio_blk_refused_requests", refused);
 }
 
 }  // namespace bulkhead::virtio_blk

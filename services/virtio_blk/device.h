@@ -1,4 +1,5 @@
-// Device is a virtio block device: one backend behind virtqueues.
+// Device is a virtio block device: one disk behind virtqueues. Each group of
+// queues has a backend of its own, all of the same disk, and its own slots.
 //
 // A chain becomes one block::Request whose segments are the guest's own pages:
 // no copy, no allocation, no lock on the way of a read or a write.
@@ -9,7 +10,7 @@
 // ERRORS   A driver's mistake is answered with VIRTIO_BLK_S_IOERR or _UNSUPP; a
 //          chain without a place for the status is DEVICE_NEEDS_RESET. So are
 //          the backend's failures: VIRTIO_BLK_S_IOERR.
-// THREADS  The service's loop.
+// THREADS  The service's loop; of a group's requests, the group's thread.
 // SPEC     VIRTIO 1.2 §5.2.
 
 #ifndef BULKHEAD_SERVICES_VIRTIO_BLK_DEVICE_H_
@@ -21,6 +22,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "services/block/backend.h"
@@ -40,7 +42,9 @@ struct Options {
 
 class Device final : public virtio::Transport {
  public:
-  Device(ServiceContext& context, std::unique_ptr<block::Backend> backend,
+  // A backend for each group of queues, at most as many as queues.
+  Device(ServiceContext& context,
+         std::vector<std::unique_ptr<block::Backend>> backends,
          const Options& options);
 
   absl::Span<const std::byte> State() const override;
@@ -50,22 +54,33 @@ class Device final : public virtio::Transport {
  protected:
   unsigned Serve(unsigned index, virtio::Queue& queue,
                  unsigned budget) override;
-  bool Poll() override;
-  bool HasRoom() const override { return free_ != nullptr; }
+  bool Poll(unsigned group) override;
+  bool HasRoom(unsigned group) const override {
+    return groups_[group].free != nullptr;
+  }
   size_t in_flight(unsigned index) const override { return per_queue_[index]; }
-  size_t in_flight() const override { return in_flight_; }
+  size_t in_flight_of_group(unsigned group) const override {
+    return groups_[group].in_flight;
+  }
+  size_t in_flight() const override;
   void Drain() override;
+  // The disk has grown, and the driver is to know.
+  bool WantsRest() override;
+  void AtRest() override;
   absl::Span<const uint8_t> device_config() const override;
   void WriteDeviceConfig(uint64_t offset, unsigned size_bytes,
                          uint64_t value) override;
   void FeaturesChanged(uint64_t features) override;
 
  private:
+  struct Group;
+
   // One chain from its Pop to its Complete.
   struct Slot {
     block::Request request;
     virtio::Chain chain;
     Device* device;
+    Group* group;
     uint8_t* status;  // in guest memory
     Slot* next;
     uint32_t type;
@@ -76,6 +91,17 @@ class Device final : public virtio::Transport {
     std::array<Range, kMaxRanges> ranges;
   };
 
+  struct alignas(64) Group {
+    std::unique_ptr<block::Backend> backend;
+    std::unique_ptr<Slot[]> slots;
+    // Of all slots; touched as far as used.
+    std::unique_ptr<iovec[]> segments;
+    Slot* free = nullptr;
+    size_t in_flight = 0;
+    uint64_t failed_requests = 0;
+    uint64_t refused_requests = 0;
+  };
+
   struct SavedState {
     virtio::TransportState transport;
     uint8_t writeback;
@@ -84,9 +110,12 @@ class Device final : public virtio::Transport {
   static_assert(std::is_trivially_copyable_v<SavedState>);
 
   static virtio::DeviceKind MakeKind(const block::Geometry& geometry,
-                                     const Options& options);
+                                     unsigned groups, const Options& options);
   void FillConfig();
-  void FollowBackend();
+  void SetWriteCache(bool enabled);
+  const block::Geometry& geometry() const {
+    return groups_[0].backend->geometry();
+  }
 
   // requests.cc
   void Begin(Slot* slot);
@@ -96,21 +125,17 @@ class Device final : public virtio::Transport {
   void Submit(Slot* slot, block::Operation operation, uint64_t offset_bytes,
               uint64_t length_bytes);
   void GetId(Slot* slot);
+  void Refuse(Slot* slot, uint8_t status);
   void Finish(Slot* slot, uint8_t status);
   static void OnDone(block::Request* request);
   bool InCapacity(uint64_t sector, uint64_t bytes) const;
 
   SavedState state_ = {};
   const Options options_;
-  const std::unique_ptr<block::Backend> backend_;
+  const std::unique_ptr<Group[]> groups_;
+  const unsigned group_count_;
   Config config_ = {};
-  std::unique_ptr<Slot[]> slots_;
-  std::unique_ptr<iovec[]> segments_;  // of all slots; touched as far as used
-  Slot* free_ = nullptr;
-  size_t in_flight_ = 0;
   std::array<size_t, virtio::kMaxQueues> per_queue_ = {};
-  uint64_t failed_requests_ = 0;
-  uint64_t refused_requests_ = 0;
 };
 
 }  // namespace bulkhead::virtio_blk

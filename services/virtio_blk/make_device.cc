@@ -1,5 +1,6 @@
 #include "services/virtio_blk/make_device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -37,10 +38,14 @@ absl::StatusOr<std::unique_ptr<bulkhead::Device>> MakeDevice(
     return absl::InvalidArgumentError(
         absl::StrCat("virtio_blk.serial: at most ", kIdBytes, " characters"));
   }
-  auto backends = block::OpenBackends(config, context);
+  if (described.queue_threads() > kMaxQueueGroups) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("virtio_blk.queue_threads: at most ", kMaxQueueGroups));
+  }
+  auto backends = block::OpenForGroups(
+      config, context, std::min(described.queue_threads(), options.queues));
   if (!backends.ok()) return backends.status();
-  return std::make_unique<Device>(context, std::move(backends->front()),
-                                  options);
+  return std::make_unique<Device>(context, *std::move(backends), options);
 }
 
 }  // namespace bulkhead::virtio_blk

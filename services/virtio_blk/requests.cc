@@ -29,17 +29,18 @@ bool TakeFront(absl::Span<iovec>* segments, void* to, size_t bytes) {
 }  // namespace
 
 unsigned Device::Serve(unsigned index, virtio::Queue& queue, unsigned budget) {
-  const block::Batch batch(backend_.get());
+  Group& group = groups_[group_of(index)];
+  const block::Batch batch(group.backend.get());
   unsigned taken = 0;
-  while (taken < budget && free_ != nullptr && Alive(index)) {
-    Slot* slot = free_;
+  while (taken < budget && group.free != nullptr && Alive(index)) {
+    Slot* slot = group.free;
     const virtio::Popped popped = queue.Pop(&slot->chain);
-    if (popped == virtio::Popped::kBroken) Fail();
+    if (popped == virtio::Popped::kBroken) Fail(index);
     if (popped != virtio::Popped::kChain) break;
     ++taken;
-    free_ = slot->next;
+    group.free = slot->next;
     slot->queue = static_cast<uint16_t>(index);
-    ++in_flight_;
+    ++group.in_flight;
     ++per_queue_[index];
     Begin(slot);
   }
@@ -58,15 +59,14 @@ void Device::Begin(Slot* slot) {
     --chain.writable_bytes;
   }
   if (slot->status == nullptr) {
-    Fail();
+    Fail(slot->queue);
     Finish(slot, kStatusIoError);
     return;
   }
   RequestHeader header;
   absl::Span<iovec> readable = chain.readable();
   if (chain.faulty || !TakeFront(&readable, &header, sizeof header)) {
-    ++refused_requests_;
-    Finish(slot, kStatusIoError);
+    Refuse(slot, kStatusIoError);
     return;
   }
   chain.readable_bytes -= sizeof header;
@@ -89,8 +89,7 @@ void Device::Begin(Slot* slot) {
       GetId(slot);
       return;
     default:  // also GET_LIFETIME and SECURE_ERASE, which are not offered
-      ++refused_requests_;
-      Finish(slot, kStatusUnsupported);
+      Refuse(slot, kStatusUnsupported);
   }
 }
 
@@ -107,9 +106,8 @@ void Device::Move(Slot* slot, uint64_t sector) {
   const bool is_read = slot->type == kTypeIn;
   const uint64_t bytes = is_read ? chain.writable_bytes : chain.readable_bytes;
   if (!InCapacity(sector, bytes) ||
-      (!is_read && backend_->geometry().read_only)) {
-    ++refused_requests_;
-    Finish(slot, kStatusIoError);
+      (!is_read && slot->group->backend->geometry().read_only)) {
+    Refuse(slot, kStatusIoError);
     return;
   }
   if (is_read) {
@@ -158,8 +156,7 @@ void Device::StartRanges(Slot* slot) {
   slot->request.segments = nullptr;
   slot->request.segment_count = 0;
   if (status != kStatusOk) {
-    ++refused_requests_;
-    Finish(slot, status);
+    Refuse(slot, status);
     return;
   }
   NextRange(slot);
@@ -183,8 +180,7 @@ void Device::GetId(Slot* slot) {
   std::copy_n(options_.serial.begin(),
               std::min(options_.serial.size(), kIdBytes), id.begin());
   if (slot->chain.writable_bytes < kIdBytes) {
-    ++refused_requests_;
-    Finish(slot, kStatusIoError);
+    Refuse(slot, kStatusIoError);
     return;
   }
   size_t done = 0;
@@ -204,14 +200,14 @@ void Device::Submit(Slot* slot, block::Operation operation,
   request.offset_bytes = offset_bytes;
   request.length_bytes = length_bytes;
   if (operation == block::Operation::kFlush) request.segment_count = 0;
-  backend_->Submit(&request);
+  slot->group->backend->Submit(&request);
 }
 
 void Device::OnDone(block::Request* request) {
   Slot* slot = static_cast<Slot*>(request->owner);
   Device* self = slot->device;
   if (request->status != block::IoStatus::kOk) {
-    ++self->failed_requests_;
+    ++slot->group->failed_requests;
     slot->written_bytes = 0;
     self->Finish(slot, kStatusIoError);
     return;
@@ -222,15 +218,20 @@ void Device::OnDone(block::Request* request) {
   self->Finish(slot, kStatusOk);
 }
 
+void Device::Refuse(Slot* slot, uint8_t status) {
+  ++slot->group->refused_requests;
+  Finish(slot, status);
+}
+
 void Device::Finish(Slot* slot, uint8_t status) {
-  --in_flight_;
+  --slot->group->in_flight;
   --per_queue_[slot->queue];
   if (slot->status != nullptr && Alive(slot->queue)) {
     *slot->status = status;
     Complete(slot->queue, slot->chain.ticket, slot->written_bytes + 1);
   }
-  slot->next = free_;
-  free_ = slot;
+  slot->next = slot->group->free;
+  slot->group->free = slot;
 }
 
 }  // namespace bulkhead::virtio_blk

@@ -62,6 +62,34 @@ TEST_F(ServiceTest, RequestsAreServedUnderTheFilter) {
   }
 }
 
+// Two threads, and what they do is within the filter as well.
+TEST_F(ServiceTest, TwoThreadsServeFourQueuesUnderTheFilter) {
+  for (const uint32_t spin_limit_us : {0u, 50u}) {
+    live_ = std::make_unique<LiveDevice>(LiveDevice::Setup{
+        .spin_limit_us = spin_limit_us, .queues = 4, .queue_threads = 2});
+    ASSERT_TRUE(live_->Boot());
+    for (unsigned i = 0; i < 400; ++i) {
+      const unsigned queue = i % 4;
+      std::memset(live_->ram() + LiveDevice::DataOf(queue, 0),
+                  static_cast<int>(i), 4096);
+      ASSERT_EQ(live_->DoOn(queue, kTypeOut, 8 * i, 4096), kStatusOk) << i;
+      ASSERT_EQ(live_->DoOn((i + 1) % 4, kTypeIn, 8 * i, 4096), kStatusOk) << i;
+      ASSERT_EQ(live_->ram()[LiveDevice::DataOf((i + 1) % 4, 0)],
+                static_cast<uint8_t>(i));
+      if (i % 50 == 0) {
+        ASSERT_EQ(live_->DoOn(queue, kTypeFlush, 0, 4096), kStatusOk);
+        ASSERT_EQ(live_->DoOn(queue, kTypeIn, ~uint64_t{0}, 512),
+                  kStatusIoError);
+      }
+    }
+    EXPECT_GT(live_->rig().Statistics()["group_turns"], 0u);
+    ASSERT_TRUE(live_->driver().Reset());
+    ASSERT_TRUE(live_->Boot());
+    EXPECT_EQ(live_->DoOn(1, kTypeIn, 0, 4096), kStatusOk);
+    EXPECT_EQ(live_->rig().Finish(), 0);
+  }
+}
+
 // No wake-up is lost between polling and sleeping.
 TEST_F(ServiceTest, PollingServiceSleepsWithoutMissingWork) {
   Start(/*spin_limit_us=*/50, /*packed=*/false);
@@ -75,8 +103,12 @@ TEST_F(ServiceTest, PollingServiceSleepsWithoutMissingWork) {
 }
 
 TEST_F(ServiceTest, IdleServiceUsesNoCpu) {
-  Start(/*spin_limit_us=*/200, /*packed=*/false);
-  for (int i = 0; i < 500; ++i) ASSERT_EQ(Do(kTypeIn, 0, 512), kStatusOk);
+  live_ = std::make_unique<LiveDevice>(
+      LiveDevice::Setup{.spin_limit_us = 200, .queues = 2, .queue_threads = 2});
+  ASSERT_TRUE(live_->Boot());
+  for (unsigned i = 0; i < 500; ++i) {
+    ASSERT_EQ(live_->DoOn(i % 2, kTypeIn, 0, 512), kStatusOk);
+  }
   const timespec settle = {0, 100'000'000};
   nanosleep(&settle, nullptr);
   const double before = CpuSeconds();

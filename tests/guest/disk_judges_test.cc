@@ -37,10 +37,10 @@ constexpr Judged kJudged[] = {
     {"PackedVirtioBlkWithAQueueForEachProcessor", 4,
      "virtio_blk { queues: 4 disk { image: '$SMALL' format: QCOW2 } }",
      "bulkhead.disk=vda bulkhead.queues=4 bulkhead.agreed=28,29,34,40"},
-    {"SplitVirtioBlkOfLargeBlocks", 2,
-     "virtio_blk { queues: 2 rings: SPLIT"
+    {"SplitVirtioBlkOfLargeBlocksByTwoThreads", 4,
+     "virtio_blk { queues: 4 queue_threads: 2 rings: SPLIT"
      "  disk { image: '$LARGE' format: RAW block_size: 4096 } }",
-     "bulkhead.disk=vda bulkhead.queues=2 bulkhead.agreed=28,29,-34"},
+     "bulkhead.disk=vda bulkhead.queues=4 bulkhead.agreed=28,29,-34"},
     {"VirtioBlkByIntx", 1,
      "virtio_blk { disk { image: '$SMALL' format: QCOW2 } }",
      "bulkhead.disk=vda bulkhead.interrupts=IO-APIC pci=nomsi"},

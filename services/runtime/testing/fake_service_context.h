@@ -34,6 +34,10 @@ class FakeInterrupts : public Interrupts {
   bool MsixEnabled() const override { return msix_enabled_; }
   void TriggerMsi(uint32_t vector) override { ++msi_[vector]; }
   void TriggerMsix(uint32_t vector) override { ++msix_[vector]; }
+  bool TriggerMsixApart(uint32_t vector) override {
+    TriggerMsix(vector);
+    return true;
+  }
 
   bool intx_level() const { return intx_level_; }
   // How often the level has risen.
@@ -76,7 +80,7 @@ class FakeServiceContext : public ServiceContext {
         doorbells_.try_emplace(index, kDoorbellBytes).first->second);
   }
   Nanoseconds Now() override { return now_; }
-  void Watch(int fd) override { watched_.push_back(fd); }
+  void Watch(int fd, unsigned /*group*/) override { watched_.push_back(fd); }
   void AddDisk(Growable* disk) override { disks_.push_back(disk); }
   void Log(absl::string_view line) override;
   [[noreturn]] void Fail(absl::string_view why) override;

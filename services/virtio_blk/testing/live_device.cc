@@ -12,6 +12,7 @@
 #include "proto/service_fds.h"
 #include "services/pci/spec.h"
 #include "services/runtime/device.h"
+#include "services/virtio_blk/make_device.h"
 
 namespace bulkhead::virtio_blk {
 
@@ -26,12 +27,21 @@ LiveDevice::LiveDevice(const Setup& setup)
   ServiceConfig config;
   config.mutable_polling()->set_spin_limit_us(setup.spin_limit_us);
   config.mutable_virtio_blk()->set_serial("S1");
+  config.mutable_virtio_blk()->set_queues(setup.queues);
+  config.mutable_virtio_blk()->set_queue_threads(setup.queue_threads);
   BackendConfig* backend = config.add_backends();
-  backend->mutable_image()->set_fd(kFirstBackendFd);
   backend->mutable_image()->set_format(RAW);
-  rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),
-                         config, {disk_fd_}, {});
-  if (rig_->Connect(MSIX, 1) != OK) abort();
+  if (setup.in_process) {
+    backend->mutable_image()->set_fd(disk_fd_);
+    rig_ = FrameRig::InProcess("virtio_blk", MakeDevice, config);
+  } else {
+    backend->mutable_image()->set_fd(kFirstBackendFd);
+    rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),
+                           config, {disk_fd_}, {});
+  }
+  for (unsigned i = 0; i < setup.queues; ++i) {
+    if (rig_->Connect(MSIX, i + 1) != OK) abort();
+  }
   driver_ = std::make_unique<virtio::PciDriver>(
       [this](uint32_t region, uint64_t offset, unsigned size) {
         return rig_->Read(region, offset, size);
@@ -59,33 +69,56 @@ bool LiveDevice::Negotiate(bool packed) {
 
 bool LiveDevice::Boot(bool packed) {
   if (!Negotiate(packed)) return false;
-  queue_ = std::make_unique<virtio::DriverQueue>(
-      virtio::DriverQueue::Options{.ram = rig_->ram_base(),
-                                   .at = kRingAt,
-                                   .size = kQueueSize,
-                                   .packed = packed,
-                                   .event_index = true});
-  driver_->SetUpQueue(0, *queue_, 1);
+  queues_.clear();
+  for (unsigned i = 0; i < setup_.queues; ++i) {
+    queues_.push_back(std::make_unique<virtio::DriverQueue>(
+        virtio::DriverQueue::Options{.ram = rig_->ram_base(),
+                                     .at = kRingAt + i * kRingStride,
+                                     .size = kQueueSize,
+                                     .packed = packed,
+                                     .event_index = true}));
+    driver_->SetUpQueue(static_cast<uint16_t>(i), *queues_.back(),
+                        static_cast<uint16_t>(i + 1));
+  }
   driver_->Start();
   return true;
 }
 
-uint8_t LiveDevice::Do(uint32_t type, uint64_t sector, uint32_t bytes) {
+bool LiveDevice::Submit(unsigned queue, unsigned slot, uint32_t type,
+                        uint64_t sector, uint32_t bytes) {
+  const uint64_t place = queue * kSlots + slot;
   const RequestHeader header = {type, 0u, sector};
-  std::memcpy(ram() + kHeaderAt, &header, sizeof header);
-  ram()[kStatusAt] = kNoAnswer;
-  const Buffer buffers[] = {{kHeaderAt, 16, false},
-                            {kDataAt, bytes, type != kTypeOut},
-                            {kStatusAt, 1, true}};
-  queue_->EnableInterrupts();
-  if (!queue_->Add(buffers, 1)) return kNoAnswer;
-  if (queue_->Publish()) driver_->Notify(0);
-  uint32_t token;
-  uint32_t written;
-  while (!queue_->Take(&token, &written)) {
-    if (!rig_->WaitForInterrupt(MSIX, 1)) return kNoAnswer;
+  std::memcpy(ram() + kHeaderAt + place * 16, &header, sizeof header);
+  ram()[kStatusAt + place] = kNoAnswer;
+  const Buffer buffers[] = {{kHeaderAt + place * 16, 16, false},
+                            {DataOf(queue, slot), bytes, type != kTypeOut},
+                            {kStatusAt + place, 1, true}};
+  if (!queues_[queue]->Add(buffers, slot)) return false;
+  if (queues_[queue]->Publish()) driver_->Notify(static_cast<uint16_t>(queue));
+  return true;
+}
+
+unsigned LiveDevice::Collect(unsigned queue) {
+  unsigned good = 0;
+  while (queues_[queue]->in_flight() > 0) {
+    uint32_t slot;
+    uint32_t written;
+    if (queues_[queue]->Take(&slot, &written)) {
+      good += StatusOf(queue, slot) == kStatusOk;
+    } else if (!queues_[queue]->EnableInterrupts() &&
+               !rig_->WaitForInterrupt(MSIX, queue + 1)) {
+      break;
+    }
   }
-  return ram()[kStatusAt];
+  return good;
+}
+
+uint8_t LiveDevice::DoOn(unsigned queue, uint32_t type, uint64_t sector,
+                         uint32_t bytes) {
+  queues_[queue]->EnableInterrupts();
+  if (!Submit(queue, 0, type, sector, bytes)) return kNoAnswer;
+  Collect(queue);
+  return StatusOf(queue, 0);
 }
 
 bool LiveDevice::NeedsReset() {

@@ -1,4 +1,5 @@
-// LiveDevice is the real virtio_blk program under its real filters, with a raw
+// LiveDevice is the real virtio_blk program under its real filters (or the same
+// in a thread of the test, for tools that cannot follow it there), with a raw
 // disk, and a driver that reaches it by frames and rings as a shim and a guest
 // do.
 //
@@ -16,6 +17,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "services/runtime/testing/frame_rig.h"
 #include "services/virtio/testing/driver_queue.h"
@@ -32,9 +34,15 @@ class LiveDevice {
     uint64_t disk_bytes = 16 << 20;
     // The caller's; -1: a new one in memory.
     int disk_fd = -1;
+    unsigned queues = 1;  // at most kMostQueues
+    unsigned queue_threads = 0;
+    bool in_process = false;
   };
 
+  static constexpr unsigned kMostQueues = 4;
+  static constexpr unsigned kSlots = 32;  // of each queue
   static constexpr uint64_t kRingAt = 0x10000;
+  static constexpr uint64_t kRingStride = 0x10000;
   static constexpr uint16_t kQueueSize = 128;
   static constexpr uint64_t kHeaderAt = 0x100000;
   static constexpr uint64_t kStatusAt = 0x110000;
@@ -45,20 +53,35 @@ class LiveDevice {
   explicit LiveDevice(const Setup& setup);
   ~LiveDevice();
 
-  // Reset, features, one queue, DRIVER_OK; the second with other rings.
+  // Reset, features, queues, DRIVER_OK; the second with other rings.
   bool Boot() { return Boot(setup_.packed); }
   bool Boot(bool packed);
   // Reset and features; the queue is the caller's to set up.
   bool Negotiate(bool packed);
 
-  // One request of kDataAt; waits for the interrupt, without polling.
-  uint8_t Do(uint32_t type, uint64_t sector, uint32_t bytes);
+  // One request of DataOf(queue, 0); waits for the interrupt, without polling.
+  uint8_t Do(uint32_t type, uint64_t sector, uint32_t bytes) {
+    return DoOn(0, type, sector, bytes);
+  }
+  uint8_t DoOn(unsigned queue, uint32_t type, uint64_t sector, uint32_t bytes);
+  // One of many, of DataOf(queue, slot), at most 64 KiB; nobody waits.
+  bool Submit(unsigned queue, unsigned slot, uint32_t type, uint64_t sector,
+              uint32_t bytes);
+  // All that a queue has under way, until the interrupts have told of them. How
+  // many ended well.
+  unsigned Collect(unsigned queue);
+  static uint64_t DataOf(unsigned queue, unsigned slot) {
+    return kDataAt + (uint64_t{queue} * kSlots + slot) * 0x10000;
+  }
+  uint8_t StatusOf(unsigned queue, unsigned slot) {
+    return ram()[kStatusAt + queue * kSlots + slot];
+  }
   // Whether the device fails before a second is over.
   bool NeedsReset();
 
   FrameRig& rig() { return *rig_; }
   virtio::PciDriver& driver() { return *driver_; }
-  virtio::DriverQueue& queue() { return *queue_; }
+  virtio::DriverQueue& queue(unsigned index = 0) { return *queues_[index]; }
   uint8_t* ram() { return rig_->ram_base(); }
   int disk_fd() const { return disk_fd_; }
 
@@ -67,7 +90,7 @@ class LiveDevice {
   int disk_fd_;
   std::unique_ptr<FrameRig> rig_;
   std::unique_ptr<virtio::PciDriver> driver_;
-  std::unique_ptr<virtio::DriverQueue> queue_;
+  std::vector<std::unique_ptr<virtio::DriverQueue>> queues_;
 };
 
 }  // namespace bulkhead::virtio_blk

@@ -15,8 +15,10 @@ Rig::Rig(const Setup& setup) : setup_(setup), context_(kRamMib) {
   auto backend = std::make_unique<scsi::MemoryBackend>(setup.capacity_bytes);
   backend->mutable_geometry().read_only = setup.read_only;
   backend_ = backend.get();
+  std::vector<std::unique_ptr<block::Backend>> backends;
+  backends.push_back(std::move(backend));
   device_ =
-      std::make_unique<Device>(context_, std::move(backend), setup.device);
+      std::make_unique<Device>(context_, std::move(backends), setup.device);
   driver_ = std::make_unique<virtio::PciDriver>(
       [this](uint32_t region, uint64_t offset, unsigned size) {
         return device_->ReadRegion(region, offset, size);
