@@ -3,6 +3,7 @@
 //
 //   bazel run -c opt //bench:nvme -- [--dir=/dev/shm] [--format=raw|qcow2]
 //       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
+//       [--queue_threads=2 [--queues=4]]
 //
 // A real service process under its real filters; this program is the guest: it
 // writes commands into shared RAM, doorbells into memory, and finds completions
@@ -11,6 +12,9 @@
 // over aio on a tmpfs file, target and client each spinning on a CPU of its
 // own. It is not run here: its figures are those measured once on such a
 // machine.
+//
+// --queue_threads compares ours with itself: so many threads beside one, both
+// with --queues queue pairs that the load fills in turn.
 
 #include "policy/nvme.h"
 
@@ -24,6 +28,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -43,6 +48,8 @@ ABSL_FLAG(double, seconds, 0.5, "of each measurement");
 ABSL_FLAG(std::string, only, "", "figures whose name contains this");
 ABSL_FLAG(std::string, json, "", "write the samples there");
 ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
+ABSL_FLAG(uint32_t, queue_threads, 0, "compare so many threads with one");
+ABSL_FLAG(uint32_t, queues, 4, "with --queue_threads: 1 to 4");
 ABSL_FLAG(bool, idle, false, "show what our idle service costs");
 
 namespace bulkhead::bench {
@@ -52,6 +59,8 @@ constexpr uint64_t kImageBytes = uint64_t{512} << 20;
 constexpr char kPolling[] = "polling client";
 constexpr char kSpdk[] = "spdk, published";
 constexpr char kSleeping[] = "interrupts";
+constexpr char kThreads[] = "several threads";
+constexpr char kOneThread[] = "one thread";
 
 void Shell(const std::string& command) {
   if (system(command.c_str()) == 0) return;
@@ -69,11 +78,13 @@ double Spdk(const Load& load) {
 
 class Bulkhead {
  public:
-  Bulkhead(const std::string& image, bool qcow2, bool interrupts) {
+  Bulkhead(const std::string& image, bool qcow2, bool interrupts,
+           unsigned queues = 1, unsigned threads = 1) {
     disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
     ServiceConfig config;
     config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
     config.mutable_nvme()->set_serial("bench");
+    config.mutable_nvme()->set_queue_threads(threads);
     config.mutable_nvme()->add_namespaces();
     BackendConfig* backend = config.add_backends();
     backend->mutable_image()->set_fd(kFirstBackendFd);
@@ -82,7 +93,8 @@ class Bulkhead {
     options.ram_bytes = NvmeTarget::kRamBytes;
     rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,
                            {disk_}, options);
-    target_ = std::make_unique<NvmeTarget>(*rig_, kImageBytes, interrupts);
+    target_ =
+        std::make_unique<NvmeTarget>(*rig_, kImageBytes, interrupts, queues);
   }
   ~Bulkhead() {
     rig_->Finish();
@@ -109,9 +121,12 @@ class Bench {
         directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-nvme-",
                                 getpid())),
         image_(directory_ + "/disk"),
-        comparison_(absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
-                                 absl::GetFlag(FLAGS_dir)),
-                    {kPolling, kSpdk, kSleeping}) {
+        comparison_(
+            absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
+                         absl::GetFlag(FLAGS_dir)),
+            absl::GetFlag(FLAGS_queue_threads) > 0
+                ? std::vector<std::string>{kThreads, kOneThread}
+                : std::vector<std::string>{kPolling, kSpdk, kSleeping}) {
     std::filesystem::create_directories(directory_);
     Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
     if (qcow2_) {
@@ -127,9 +142,19 @@ class Bench {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
       for (const Load& load : StandardLoads(absl::GetFlag(FLAGS_seconds))) {
         if (!absl::StrContains(load.name, absl::GetFlag(FLAGS_only))) continue;
+        if (const unsigned threads = absl::GetFlag(FLAGS_queue_threads);
+            threads > 0) {
+          const unsigned queues = absl::GetFlag(FLAGS_queues);
+          comparison_.Figure(load.name, "IOPS", true);
+          comparison_.Figure(load.name + " CPU", "us of the server per request",
+                             false);
+          Measure(load, /*interrupts=*/true, kThreads, queues, threads);
+          Measure(load, /*interrupts=*/true, kOneThread, queues, 1);
+          continue;
+        }
         comparison_.Figure(load.name, "IOPS", true, 1.0);
-        Measure(load, /*interrupts=*/false);
-        Measure(load, /*interrupts=*/true);
+        Measure(load, /*interrupts=*/false, kPolling);
+        Measure(load, /*interrupts=*/true, kSleeping);
         if (!qcow2_ && Spdk(load) > 0) {
           comparison_.Add(load.name, kSpdk, Spdk(load));
         }
@@ -163,8 +188,9 @@ class Bench {
   }
 
  private:
-  void Measure(const Load& load, bool interrupts) {
-    Bulkhead ours(image_, qcow2_, interrupts);
+  void Measure(const Load& load, bool interrupts, const char* who,
+               unsigned queues = 1, unsigned threads = 1) {
+    Bulkhead ours(image_, qcow2_, interrupts, queues, threads);
     Load warm = load;
     warm.seconds = load.seconds / 5;
     const double spin_us = interrupts ? 0 : 1e9;
@@ -172,8 +198,10 @@ class Bench {
     const uint64_t before = ours.SystemCalls();
     const LoadResult result = RunLoad(ours.target(), load, spin_us);
     const uint64_t calls = ours.SystemCalls() - before;
-    const char* who = interrupts ? kSleeping : kPolling;
     comparison_.Add(load.name, who, result.iops);
+    if (absl::GetFlag(FLAGS_queue_threads) > 0) {
+      comparison_.Add(load.name + " CPU", who, result.server_cpu_us);
+    }
     printf(
         "%-28s %-15s %9.0f IOPS  p50 %7.1f us  p99 %7.1f us  CPU us/request: "
         "service %5.2f client %5.2f  calls/request %.2f\n",

@@ -20,10 +20,11 @@ constexpr uint32_t kPage = 4096;
 
 }  // namespace
 
-NvmeTarget::NvmeTarget(FrameRig& rig, uint64_t capacity_bytes, bool interrupts)
-    : rig_(rig), driver_(rig), capacity_bytes_(capacity_bytes) {
+NvmeTarget::NvmeTarget(FrameRig& rig, uint64_t capacity_bytes, bool interrupts,
+                       unsigned pairs)
+    : rig_(rig), driver_(rig), capacity_bytes_(capacity_bytes), pairs_(pairs) {
   driver_.Enable();
-  driver_.CreateQueues(interrupts);
+  driver_.CreateQueues(interrupts, pairs, /*one_vector=*/true);
 }
 
 void NvmeTarget::Add(unsigned slot, bool write, uint64_t offset_bytes,
@@ -49,12 +50,15 @@ void NvmeTarget::Add(unsigned slot, bool write, uint64_t offset_bytes,
   command.cdw10 = static_cast<uint32_t>(offset_bytes / 512);
   command.cdw11 = static_cast<uint32_t>(offset_bytes / 512 >> 32);
   command.cdw12 = bytes / 512 - 1;
-  driver_.Push(command);
+  driver_.Push(command, slot % pairs_ + 1);
 }
 
 bool NvmeTarget::Take(unsigned* slot) {
   nvme::Completion completion;
-  if (!driver_.Take(&completion)) return false;
+  for (unsigned tries = 0; !driver_.Take(&completion, next_);) {
+    next_ = next_ == pairs_ ? 1 : next_ + 1;
+    if (++tries == pairs_) return false;
+  }
   if (completion.status >> 1 != 0) Die("a request fails");
   *slot = completion.cid;
   return true;

@@ -248,6 +248,7 @@ class Checker {
         Error(here + ".serial", "BH-C103",
               "the serial number is the controller's", "put it into nvme { }");
       }
+      CheckQueueThreads(path, device->queue_threads(), device->namespace_(i));
       CheckDisk(here, device->namespace_(i));
     }
   }

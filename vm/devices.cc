@@ -149,6 +149,7 @@ void ConfigureNvme(const VmDevice& device, const std::string& field,
   NvmeConfig* nvme = config->mutable_nvme();
   nvme->set_serial(described.serial().empty() ? device.id().substr(0, 20)
                                               : described.serial());
+  nvme->set_queue_threads(described.queue_threads());
   for (int i = 0; i < described.namespace__size(); ++i) {
     const Disk& disk = described.namespace_(i);
     NvmeNamespaceConfig* space = nvme->add_namespaces();

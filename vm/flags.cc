@@ -220,6 +220,9 @@ absl::Status AddDevice(const PartText& part, Description* description) {
     } else if (key == "rings" && device->has_virtio_blk() &&
                ParseEnum(value, VirtioBlk::Rings_Parse, &rings)) {
       device->mutable_virtio_blk()->set_rings(rings);
+    } else if (key == "queue_threads" && device->has_nvme() &&
+               absl::SimpleAtoi(value, &index)) {
+      device->mutable_nvme()->set_queue_threads(index);
     } else if (key == "serial" && device->has_nvme()) {
       device->mutable_nvme()->set_serial(value);
     } else {
@@ -229,7 +232,7 @@ absl::Status AddDevice(const PartText& part, Description* description) {
                               "queues=N, queue_threads=N, rings=any|split"
                         : device->has_nvme()
                             ? "options: id=ID, slot=00:04.0, boot_index=N, "
-                              "serial=S"
+                              "queue_threads=N, serial=S"
                             : "options: id=ID, slot=00:04.0, boot_index=N");
     }
   }

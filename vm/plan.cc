@@ -376,6 +376,10 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
       planned.config.mutable_virtio_blk()->set_queue_threads(
           inputs.queue_threads);
     }
+    if (planned.config.has_nvme() &&
+        planned.config.nvme().queue_threads() == 0) {
+      planned.config.mutable_nvme()->set_queue_threads(inputs.queue_threads);
+    }
     absl::Status engines = ChooseEngines(description, inputs, i, &planned);
     if (!engines.ok()) return engines;
     const sandbox::CompiledPolicy* policy = inputs.policy(PolicyName(planned));

@@ -55,6 +55,9 @@ TEST(PlanTest, QueueThreadsAreTheHostsUnlessTheDeviceSays) {
     devices { id: "a" virtio_blk { disk { image: "a" format: RAW } } }
     devices { id: "b" virtio_blk {
       queue_threads: 2 disk { image: "b" format: RAW } } }
+    devices { id: "c" nvme { namespace { image: "c" format: RAW } } }
+    devices { id: "d" nvme {
+      queue_threads: 2 namespace { image: "d" format: RAW } } }
   )");
   PlanInputs inputs = Inputs();
   inputs.queue_threads = 3;
@@ -62,6 +65,8 @@ TEST(PlanTest, QueueThreadsAreTheHostsUnlessTheDeviceSays) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->devices[0].config.virtio_blk().queue_threads(), 3u);
   EXPECT_EQ(plan->devices[1].config.virtio_blk().queue_threads(), 2u);
+  EXPECT_EQ(plan->devices[2].config.nvme().queue_threads(), 3u);
+  EXPECT_EQ(plan->devices[3].config.nvme().queue_threads(), 2u);
 }
 
 TEST(PlanTest, EveryDeviceHasAServiceAndAShimWithIdsOfTheirOwn) {

@@ -24,11 +24,13 @@ namespace bulkhead::block {
 absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenBackends(
     const ServiceConfig& config, ServiceContext& context);
 
-// The disk of a device with one, for a device whose queues are served in groups
-// (services/runtime/queue_groups.h): a backend for each group, as many as are
-// wanted, or one where the disk cannot be shared.
-absl::StatusOr<std::vector<std::unique_ptr<Backend>>> OpenForGroups(
-    const ServiceConfig& config, ServiceContext& context, unsigned wanted);
+// For a device whose queues are served in groups (services/runtime/
+// queue_groups.h): of each image a backend for each group, the first one's for
+// the loop. There are as many groups as are wanted; fewer where that were more
+// threads than a service may have, and one where some image cannot be shared.
+absl::StatusOr<std::vector<std::vector<std::unique_ptr<Backend>>>>
+OpenForGroups(const ServiceConfig& config, ServiceContext& context,
+              unsigned wanted);
 
 }  // namespace bulkhead::block
 

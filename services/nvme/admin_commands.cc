@@ -166,15 +166,25 @@ Outcome AdminCommands::DeleteSubmissionQueue(const Command& command,
   return {};
 }
 
+bool AdminCommands::CanDelete(uint16_t id) {
+  const SubmissionQueue& queue = queues_.submission(id);
+  return queue.entries != 0 && queue.deleting != 0 &&
+         queues_.in_flight(id) == 0;
+}
+
+bool AdminCommands::HasWork() {
+  if (!dma_.enabled()) return false;
+  for (uint16_t id = 1; id < queues_.end(); ++id) {
+    if (CanDelete(id)) return true;
+  }
+  return logs_.HasEvent() && queues_.HasRoomFor(0);
+}
+
 void AdminCommands::Run() {
   if (!dma_.enabled()) return;
   for (uint16_t id = 1; id < queues_.end(); ++id) {
-    const SubmissionQueue& queue = queues_.submission(id);
-    if (queue.entries == 0 || queue.deleting == 0 ||
-        queues_.in_flight(id) != 0) {
-      continue;
-    }
-    const uint16_t cid = queue.delete_cid;
+    if (!CanDelete(id)) continue;
+    const uint16_t cid = queues_.submission(id).delete_cid;
     queues_.DeleteSubmission(id);
     queues_.Complete(0, cid, Status::kSuccess, false, 0);
   }
@@ -324,7 +334,9 @@ bool AdminCommands::IoQueuesExist() const {
 
 void AdminCommands::ApplyWriteCache() {
   for (Namespace& each : subsystem_.namespaces) {
-    each.backend->SetWriteCache(state_.write_cache != 0);
+    for (const auto& backend : each.backends) {
+      backend->SetWriteCache(state_.write_cache != 0);
+    }
   }
 }
 

@@ -35,6 +35,8 @@ class AdminCommands {
   void Start(const Command& command, uint32_t vectors, Nanoseconds now);
   // Ends what has waited: deletions, event requests.
   void Run();
+  // Whether Run would end something.
+  bool HasWork();
   // The guest's choice reaches the backends.
   void ApplyWriteCache();
 
@@ -62,6 +64,7 @@ class AdminCommands {
   // The host's buffer of `length_bytes`: the page from `skip` on, then zeroes.
   Outcome Send(const Command& command, uint64_t length_bytes, uint64_t skip,
                uint64_t page_bytes);
+  bool CanDelete(uint16_t id);
   bool IoQueuesExist() const;
   void End(const Command& command, Outcome outcome, uint32_t result);
 

@@ -68,11 +68,13 @@ Controller::Controller(ServiceContext& context, Subsystem subsystem)
       dma_(context.memory()),
       logs_(state_.controller.logs, state_.controller.features),
       features_(state_.controller.features),
-      queues_(state_.controller.queues, state_.controller.features, logs_,
-              dma_),
-      io_(subsystem_, queues_, logs_, dma_),
+      group_count_(subsystem_.groups()),
+      queues_(group_count_, state_.controller.queues,
+              state_.controller.features, logs_, dma_),
+      groups_(MakeGroups(subsystem_, queues_, state_.controller.features, logs_,
+                         dma_)),
       admin_(state_.controller.registers, state_.controller.features,
-             subsystem_, features_, queues_, logs_, io_, dma_) {
+             subsystem_, features_, queues_, logs_, groups_[0]->io, dma_) {
   flush_.owner = this;
   flush_.operation = block::Operation::kFlush;
   flush_.done = [](block::Request* request) {
@@ -83,6 +85,17 @@ Controller::Controller(ServiceContext& context, Subsystem subsystem)
   }
   PowerOn();
   Publish();
+}
+
+std::vector<std::unique_ptr<Controller::Group>> Controller::MakeGroups(
+    Subsystem& subsystem, Queues& queues, const FeatureState& features,
+    Logs& logs, Dma& dma) {
+  std::vector<std::unique_ptr<Group>> groups;
+  for (unsigned i = 0; i < subsystem.groups(); ++i) {
+    groups.push_back(std::make_unique<Group>(i, subsystem, queues, features,
+                                             i == 0 ? &logs : nullptr, dma));
+  }
+  return groups;
 }
 
 void Controller::Describe(DeviceDescription* description) const {
@@ -238,7 +251,7 @@ void Controller::Enable() {
   queues_.Reset();
   features_.Reset();
   admin_.ApplyWriteCache();
-  io_.SetPageBits(PageBits(r.cc));
+  for (const auto& group : groups_) group->io.SetPageBits(PageBits(r.cc));
   queues_.CreateCompletion(0, r.acq, cq_entries, 0, true);
   queues_.CreateSubmission(0, r.asq, sq_entries, 0);
   r.csts = kCstsReady;
@@ -248,14 +261,26 @@ void Controller::Enable() {
 void Controller::StartReset() {
   resetting_ = true;
   flushing_ = false;
-  io_.Orphan();
+  OrphanAll();
   DropHeld();
   Settle();
 }
 
+void Controller::OrphanAll() {
+  for (const auto& group : groups_) group->io.Orphan();
+}
+
+unsigned Controller::CommandsInFlight() const {
+  unsigned sum = 0;
+  for (const auto& group : groups_) sum += group->io.in_flight();
+  return sum;
+}
+
 // What a disk's limits hold back has not begun, and nobody waits for it now.
 void Controller::DropHeld() {
-  for (Namespace& each : subsystem_.namespaces) each.backend->DropHeld();
+  for (Namespace& each : subsystem_.namespaces) {
+    for (const auto& backend : each.backends) backend->DropHeld();
+  }
 }
 
 void Controller::FinishReset() {
@@ -263,6 +288,7 @@ void Controller::FinishReset() {
   queues_.Reset();
   logs_.Reset();
   masked_msi_.reset();
+  for (const auto& group : groups_) group->unsignalled.reset();
   registers().csts = 0;
   registers().interrupt_mask = 0;
   // The host was impatient and has enabled it again already.
@@ -287,7 +313,7 @@ void Controller::FlushNext() {
       return;
     }
     // One more than commands: a backend may refuse it when it is full.
-    block::Backend& backend = *subsystem_.namespaces[flush_next_].backend;
+    block::Backend& backend = subsystem_.namespaces[flush_next_].backend();
     if (backend.in_flight() >= block::kMaxInFlight) return;
     ++flush_next_;
     flush_in_flight_ = true;
@@ -296,20 +322,28 @@ void Controller::FlushNext() {
 }
 
 void Controller::Settle() {
-  if (resetting_ && io_.in_flight() == 0 && !flush_in_flight_) FinishReset();
+  if (resetting_ && CommandsInFlight() == 0 && !flush_in_flight_) {
+    FinishReset();
+  }
   if (flushing_) FlushNext();
 }
 
 void Controller::WaitUntilIdle() {
   const Nanoseconds until = context().Now() + kDrainAtMost;
   for (;;) {
-    io_.Run();
+    bool idle = true;
+    for (const auto& group : groups_) {
+      group->io.Run();
+      idle &= group->io.idle();
+    }
     Settle();
-    if (io_.idle() && !flush_in_flight_) return;
+    if (idle && !flush_in_flight_) return;
     for (Namespace& each : subsystem_.namespaces) {
-      if (each.backend->in_flight() == 0) continue;
-      if (!block::Drain(*each.backend, until)) {
-        context().Fail("an image did not finish its requests within 30 s");
+      for (const auto& backend : each.backends) {
+        if (backend->in_flight() == 0) continue;
+        if (!block::Drain(*backend, until)) {
+          context().Fail("an image did not finish its requests within 30 s");
+        }
       }
     }
   }
@@ -318,7 +352,7 @@ void Controller::WaitUntilIdle() {
 void Controller::ResetDevice() {
   resetting_ = true;
   flushing_ = false;
-  io_.Orphan();
+  OrphanAll();
   DropHeld();
   WaitUntilIdle();
   const LogState logs = state_.controller.logs;
@@ -338,65 +372,175 @@ void Controller::OnConfigWrite(uint64_t, unsigned) {
 
 // ---- the turn
 
+bool Controller::SomeHaveGrown() const {
+  return std::any_of(
+      subsystem_.namespaces.begin(), subsystem_.namespaces.end(),
+      [](const Namespace& each) { return each.blocks() != each.known_blocks; });
+}
+
 void Controller::FollowBackends() {
   uint32_t nsid = 0;
   for (Namespace& each : subsystem_.namespaces) {
     ++nsid;
     if (each.blocks() == each.known_blocks) continue;
+    for (unsigned group = 1; group < group_count_; ++group) {
+      each.backend(group).Follow(each.backend().geometry());
+    }
     each.known_blocks = each.blocks();
     logs_.NamespaceChanged(nsid);
   }
 }
 
-bool Controller::Fetch() {
+bool Controller::Fetch(unsigned group, bool admin) {
+  IoCommands& io = groups_[group]->io;
   const Nanoseconds until = context().Now() + kFetchTime;
   unsigned fetched = 0;
-  for (; fetched < kFetchesPerTurn && io_.HasRoom(); ++fetched) {
+  for (; fetched < kFetchesPerTurn && io.HasRoom(); ++fetched) {
     if (fetched > 0 && context().Now() >= until) break;
     Command command;
     uint16_t sq_id;
-    if (!queues_.Fetch(&command, &sq_id)) break;
+    if (!queues_.Fetch(group, admin, &command, &sq_id)) break;
     if (fetched == 0) {
-      for (Namespace& each : subsystem_.namespaces) each.backend->BeginBatch();
+      for (Namespace& each : subsystem_.namespaces) {
+        each.backend(group).BeginBatch();
+      }
     }
     if (sq_id == 0) {
       admin_.Start(command, UsableVectors(), context().Now());
     } else {
-      io_.Start(sq_id, command);
+      io.Start(sq_id, command);
     }
   }
   if (fetched > 0) {
-    for (Namespace& each : subsystem_.namespaces) each.backend->EndBatch();
+    for (Namespace& each : subsystem_.namespaces) {
+      each.backend(group).EndBatch();
+    }
   }
   return fetched > 0;
 }
 
+// §9.5: a ring that is no memory. The host has to reset.
+void Controller::FailIfFatal() {
+  for (unsigned group = 0; group < group_count_; ++group) {
+    if (!queues_.fatal(group) || (registers().csts & kCstsFatal) != 0) continue;
+    registers().csts |= kCstsFatal;
+    ++fatal_errors_;
+  }
+}
+
+void Controller::ServeGroup(unsigned group, bool admin, Turn* turn) {
+  IoCommands& io = groups_[group]->io;
+  turn->worked = io.Run();
+  if (Running()) {
+    if (admin) FollowBackends();
+    queues_.PollDoorbells(group);
+    turn->worked |= Fetch(group, admin);
+  }
+}
+
 Turn Controller::Run(Nanoseconds now) {
+  const bool alone = group_count_ == 1;
   Turn turn;
   const uint32_t csts = registers().csts;
-  turn.worked = io_.Run();
+  ServeGroup(0, alone, &turn);
   if (Running()) {
-    FollowBackends();
-    queues_.PollDoorbells();
-    turn.worked |= Fetch();
-    admin_.Run();
-    if (queues_.fatal()) {
-      // §9.5: a ring that is no memory. The host has to reset.
-      registers().csts |= kCstsFatal;
-      ++fatal_errors_;
+    if (alone) {
+      admin_.Run();
+      FailIfFatal();
+    } else {
+      turn.attention = WantsAttention();
     }
   }
   Settle();
   if (registers().csts != csts) Publish();
-  DeliverInterrupts(now, &turn.deadline);
-  turn.busy = io_.busy() || (Running() && io_.HasRoom() && queues_.HasWork());
+  // Where MSI-X does not pass, no group runs apart.
+  DeliverInterrupts(now, !msix_passes(), &turn.deadline);
+  IoCommands& io = groups_[0]->io;
+  turn.busy =
+      io.busy() || (Running() && io.HasRoom() && queues_.HasWork(0, alone));
   turn.poll = Running() && queues_.polls_memory();
   return turn;
 }
 
 bool Controller::PrepareToSleep() {
   // Commands that find no slot wait for a backend, which wakes the loop.
-  return Running() && queues_.ArmDoorbells() && io_.HasRoom();
+  const bool work = Running() && queues_.ArmDoorbells(0, group_count_ == 1) &&
+                    groups_[0]->io.HasRoom();
+  return work;
+}
+
+// ---- groups
+
+bool Controller::MayRunApart() const {
+  return Running() && !flushing_ && msix_passes() && !queues_.coalesces() &&
+         !queues_.AnyIsGoing();
+}
+
+Turn Controller::RunGroup(unsigned group, Nanoseconds now) {
+  Turn turn;
+  ServeGroup(group, /*admin=*/false, &turn);
+  Group& served = *groups_[group];
+  const bool passes = msix_passes();
+  const Vectors raised = queues_.TakeInterrupts(group, now, &turn.deadline);
+  for (uint64_t left = raised.to_ullong(); left != 0; left &= left - 1) {
+    const auto vector = static_cast<uint32_t>(std::countr_zero(left));
+    if (passes && TriggerMsixApart(vector)) {
+      ++served.interrupts;
+    } else {
+      served.unsignalled[vector] = true;
+    }
+  }
+  turn.attention = Running() && (queues_.WantsAttention(group) ||
+                                 (passes && served.unsignalled.any()));
+  turn.busy = served.io.busy() || (Running() && served.io.HasRoom() &&
+                                   queues_.HasWork(group, false));
+  turn.poll = Running() && queues_.polls_memory();
+  return turn;
+}
+
+bool Controller::PrepareGroupToSleep(unsigned group) {
+  return Running() && queues_.ArmDoorbells(group, false) &&
+         groups_[group]->io.HasRoom();
+}
+
+// What only the loop does, and only at rest. A deletion goes on when its queue
+// has nothing in flight; the groups are at rest until then.
+bool Controller::WantsAttention() {
+  return SomeHaveGrown() || queues_.WantsAttention(0) ||
+         queues_.HasAdminWork() || admin_.HasWork();
+}
+
+void Controller::Attend() {
+  const uint32_t csts = registers().csts;
+  for (unsigned group = 1; group < group_count_; ++group) {
+    logs_.Take(groups_[group]->own_logs);
+  }
+  queues_.Report();
+  if (Running()) {
+    FollowBackends();
+    Command command;
+    for (unsigned n = 0; n < kFetchesPerTurn && queues_.FetchAdmin(&command);
+         ++n) {
+      admin_.Start(command, UsableVectors(), context().Now());
+    }
+    admin_.Run();
+    FailIfFatal();
+  }
+  if (registers().csts != csts) Publish();
+  Nanoseconds deadline = kNoDeadline;  // the next turn's to tell
+  DeliverInterrupts(context().Now(), /*at_rest=*/true, &deadline);
+}
+
+int Controller::TakeDoorbell(uint32_t region, uint64_t offset,
+                             unsigned size_bytes, uint64_t value) {
+  if (region != kBar0Region || offset < kDoorbells || offset >= kMsixTable ||
+      size_bytes != 4) {
+    return -1;
+  }
+  const int group =
+      queues_.KeepRing(offset - kDoorbells, static_cast<uint32_t>(value));
+  if (group >= 0) ++doorbells_;
+  return group;
 }
 
 uint32_t Controller::UsableVectors() const {
@@ -405,13 +549,18 @@ uint32_t Controller::UsableVectors() const {
 }
 
 // §7.5. INTMS and INTMC are for INTx and MSI only.
-void Controller::DeliverInterrupts(Nanoseconds now, Nanoseconds* deadline) {
-  Vectors raised = queues_.TakeInterrupts(now, deadline);
+void Controller::DeliverInterrupts(Nanoseconds now, bool at_rest,
+                                   Nanoseconds* deadline) {
+  Vectors raised = queues_.TakeInterrupts(0, now, deadline);
+  for (unsigned group = 1; at_rest && group < group_count_; ++group) {
+    raised |= groups_[group]->unsignalled;
+    groups_[group]->unsignalled.reset();
+  }
   if (!msix_enabled() && !msi_enabled()) {
     const Vectors unread = Running() ? queues_.Unread() : Vectors();
     const bool level =
         ((unread.to_ullong() & 0xffffffff) & ~registers().interrupt_mask) != 0;
-    interrupts_ += level && !interrupt_asserted();
+    groups_[0]->interrupts += level && !interrupt_asserted();
     SetInterrupt(level);
     return;
   }
@@ -430,14 +579,15 @@ void Controller::DeliverInterrupts(Nanoseconds now, Nanoseconds* deadline) {
     } else {
       TriggerMsi(vector);
     }
-    ++interrupts_;
+    ++groups_[0]->interrupts;
   }
 }
 
 // ---- state
 
 void Controller::Quiesce() {
-  io_.ReturnFused();
+  queues_.TakeKeptRings();
+  groups_[0]->io.ReturnFused();
   WaitUntilIdle();
   Publish();
 }
@@ -455,11 +605,13 @@ bool Controller::LoadState(absl::Span<const std::byte> state) {
   std::memcpy(static_cast<void*>(saved.get()), state.data(), state.size());
   if (!IsPlausible(saved->controller)) return false;
   if (!RestoreFunction(saved->pci)) return false;
-  io_.Orphan();
+  OrphanAll();
   WaitUntilIdle();
   state_.controller = saved->controller;
   dma_.SetBusMaster(bus_master_enabled());
-  io_.SetPageBits(PageBits(registers().cc));
+  for (const auto& group : groups_) {
+    group->io.SetPageBits(PageBits(registers().cc));
+  }
   queues_.Recover();
   admin_.ApplyWriteCache();
   const bool enabled = (registers().cc & kCcEnable) != 0;
@@ -473,14 +625,24 @@ bool Controller::LoadState(absl::Span<const std::byte> state) {
 }
 
 void Controller::ReportStatistics(Statistics* statistics) const {
-  AddCounter(statistics, "nvme_commands", io_.counters().commands);
-  AddCounter(statistics, "nvme_errors", io_.counters().errors);
-  AddCounter(statistics, "nvme_waits", io_.counters().waits);
+  IoCommands::Counters io;
+  uint64_t interrupts = 0;
+  for (const auto& group : groups_) {
+    io.commands += group->io.counters().commands;
+    io.errors += group->io.counters().errors;
+    io.waits += group->io.counters().waits;
+    interrupts += group->interrupts;
+  }
+  AddCounter(statistics, "nvme_commands", io.commands);
+  AddCounter(statistics, "nvme_errors", io.errors);
+  AddCounter(statistics, "nvme_waits", io.waits);
   AddCounter(statistics, "nvme_doorbells", doorbells_);
-  AddCounter(statistics, "nvme_interrupts", interrupts_);
+  AddCounter(statistics, "nvme_interrupts", interrupts);
   AddCounter(statistics, "nvme_fatal_errors", fatal_errors_);
   for (const Namespace& each : subsystem_.namespaces) {
-    each.backend->ReportStatistics(statistics);
+    for (const auto& backend : each.backends) {
+      backend->ReportStatistics(statistics);
+    }
   }
 }
 

@@ -1,10 +1,14 @@
 // Controller is an NVMe controller as a PCI device: its registers, and the turn
 // that moves commands from queues to backends and back.
 //
+// With several queue groups (services/runtime/queue_groups.h) each has slots, a
+// log and backends of its own. They run apart while the controller is ready and
+// MSI-X is on; admin commands, like registers, are carried out at rest.
+//
 // TRUST    Register values are the guest's; a saved state may be hostile.
 // ERRORS   None upward: statuses, CSTS.CFS and events tell the host. A backend
 //          that does not come to an end at a PCI reset ends the service.
-// THREADS  The service's loop.
+// THREADS  The service's loop; RunGroup and PrepareGroupToSleep the group's.
 // SPEC     NVMe 1.4 §3.1, §7.3 (resets), §7.6 (initialisation, shutdown).
 
 #ifndef BULKHEAD_SERVICES_NVME_CONTROLLER_H_
@@ -12,7 +16,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "services/nvme/admin_commands.h"
@@ -27,7 +33,7 @@
 
 namespace bulkhead::nvme {
 
-class Controller : public pci::Function {
+class Controller : public pci::Function, private QueueGroups {
  public:
   static constexpr uint64_t kBarBytes = 0x4000;
   static constexpr uint64_t kMsixTable = 0x2000;
@@ -38,6 +44,9 @@ class Controller : public pci::Function {
   void Describe(DeviceDescription* description) const override;
   Turn Run(Nanoseconds now) override;
   bool PrepareToSleep() override;
+  QueueGroups* queue_groups() override {
+    return group_count_ > 1 ? this : nullptr;
+  }
   void Quiesce() override;
   void Resume() override;
   absl::Span<const std::byte> State() const override;
@@ -58,6 +67,29 @@ class Controller : public pci::Function {
   };
   static_assert(std::is_trivially_copyable_v<SavedState>);
 
+  // What a queue group has to itself. The first one's log is the controller's.
+  struct alignas(64) Group {
+    Group(unsigned index, Subsystem& subsystem, Queues& queues,
+          const FeatureState& features, Logs* shared, Dma& dma)
+        : own_logs(log_state, features),
+          io(index, subsystem, queues, shared != nullptr ? *shared : own_logs,
+             dma) {}
+    LogState log_state;
+    Logs own_logs;
+    IoCommands io;
+    Vectors unsignalled;  // for the loop to trigger
+    uint64_t interrupts = 0;
+  };
+
+  // QueueGroups:
+  unsigned groups() const override { return group_count_; }
+  bool MayRunApart() const override;
+  Turn RunGroup(unsigned group, Nanoseconds now) override;
+  bool PrepareGroupToSleep(unsigned group) override;
+  void Attend() override;
+  int TakeDoorbell(uint32_t region, uint64_t offset, unsigned size_bytes,
+                   uint64_t value) override;
+
   RegisterState& registers() { return state_.controller.registers; }
   // A register's 32 bits; 0 where there is none.
   uint32_t Register(uint64_t offset) const;
@@ -73,22 +105,34 @@ class Controller : public pci::Function {
   void StartShutdown();
   void FlushNext();
   // Tells the host of namespaces that have grown.
+  bool SomeHaveGrown() const;
   void FollowBackends();
+  bool WantsAttention();
+  void FailIfFatal();
+  // Commands and completions of one group, of the admin queue if `admin`.
+  void ServeGroup(unsigned group, bool admin, Turn* turn);
+  void OrphanAll();
+  unsigned CommandsInFlight() const;
   // What waits for backends to fall silent.
   void Settle();
   bool Running() const;
-  bool Fetch();
-  void DeliverInterrupts(Nanoseconds now, Nanoseconds* deadline);
+  bool Fetch(unsigned group, bool admin);
+  // `at_rest`: with what other groups have left.
+  void DeliverInterrupts(Nanoseconds now, bool at_rest, Nanoseconds* deadline);
   uint32_t UsableVectors() const;
   void WaitUntilIdle();
+  static std::vector<std::unique_ptr<Group>> MakeGroups(
+      Subsystem& subsystem, Queues& queues, const FeatureState& features,
+      Logs& logs, Dma& dma);
 
   SavedState state_ = {};
   Subsystem subsystem_;
   Dma dma_;
   Logs logs_;
   Features features_;
+  const unsigned group_count_;
   Queues queues_;
-  IoCommands io_;
+  const std::vector<std::unique_ptr<Group>> groups_;
   AdminCommands admin_;
 
   // A controller reset waits for requests in backends.
@@ -99,7 +143,6 @@ class Controller : public pci::Function {
   size_t flush_next_ = 0;
   block::Request flush_;
   Vectors masked_msi_;  // raised while INTMS masks them
-  uint64_t interrupts_ = 0;
   uint64_t fatal_errors_ = 0;
   uint64_t doorbells_ = 0;
 };

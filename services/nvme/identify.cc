@@ -95,7 +95,7 @@ void FillIdentifyController(const Subsystem& subsystem, DataPage* page) {
   id.nn = static_cast<uint32_t>(subsystem.namespaces.size());
   id.oncs = kOncsCompare | kOncsDataset | kOncsWriteZeroes | kOncsSelect |
             kOncsVerify;
-  id.fuses = kFusesCompareAndWrite;
+  id.fuses = subsystem.fuses() ? kFusesCompareAndWrite : uint16_t{0};
   id.vwc = kVwcPresentFlushAll;
   id.acwu = kMaxFusedBlocks - 1;
   id.sgls = kSglsSupported | kSglsLongerAllowed;
@@ -117,7 +117,7 @@ void FillIdentifyController(const Subsystem& subsystem, DataPage* page) {
 }
 
 void FillIdentifyNamespace(const Namespace& space, DataPage* page) {
-  const block::Geometry& geometry = space.backend->geometry();
+  const block::Geometry& geometry = space.backend().geometry();
   IdentifyNamespace id = {};
   id.nsze = space.blocks();
   id.ncap = space.blocks();

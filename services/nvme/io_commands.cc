@@ -47,9 +47,10 @@ IoCommands::Slot* IoCommands::List::Pop() {
   return slot;
 }
 
-IoCommands::IoCommands(Subsystem& subsystem, Queues& queues, Logs& logs,
-                       Dma& dma)
-    : subsystem_(subsystem),
+IoCommands::IoCommands(unsigned group, Subsystem& subsystem, Queues& queues,
+                       Logs& logs, Dma& dma)
+    : group_(group),
+      subsystem_(subsystem),
       queues_(queues),
       logs_(logs),
       dma_(dma),
@@ -144,7 +145,7 @@ Outcome IoCommands::CheckNamespace(Slot* slot, bool writes) {
   if (slot->target == nullptr) {
     return {Status::kInvalidNamespaceOrFormat, kAtNsid};
   }
-  if (writes && slot->target->backend->geometry().read_only) {
+  if (writes && slot->target->backend(group_).geometry().read_only) {
     return {Status::kNamespaceWriteProtected, kAtNsid};
   }
   return {};
@@ -153,7 +154,7 @@ Outcome IoCommands::CheckNamespace(Slot* slot, bool writes) {
 Outcome IoCommands::CheckRange(Slot* slot) {
   const uint64_t slba = StartBlock(slot->command);
   const uint64_t blocks = Blocks(slot->command);
-  const uint64_t size = slot->target->blocks();
+  const uint64_t size = slot->target->blocks(group_);
   if (slba > size || blocks > size - slba) {
     return {Status::kLbaOutOfRange, kAtCdw10};
   }
@@ -296,7 +297,7 @@ Outcome IoCommands::CopyRanges(Slot* slot) {
                                   DmaDirection::kFromGuest, dma_, &slot->data);
   if (!outcome.ok()) return outcome;
   CopyFromSegments(slot->data, 0, slot->area->bytes.data(), bytes);
-  const uint64_t size = slot->target->blocks();
+  const uint64_t size = slot->target->blocks(group_);
   for (uint32_t i = 0; i < slot->count; ++i) {
     DatasetRange range;
     std::memcpy(&range, &slot->area->bytes[i * sizeof range], sizeof range);
@@ -310,6 +311,10 @@ Outcome IoCommands::CopyRanges(Slot* slot) {
 // ---- fused operations (§6.2): Compare, then Write, and nothing between
 
 bool IoCommands::TakeFused(Slot* slot) {
+  if (!subsystem_.fuses()) {
+    Finish(slot, {Status::kInvalidField, kAtFlags});
+    return true;
+  }
   Slot* first = fused_first_[slot->sq_id];
   fused_first_[slot->sq_id] = nullptr;
   const unsigned fuse = slot->command.fuse();
@@ -456,7 +461,7 @@ void IoCommands::Submit(Slot* slot, block::Operation operation,
   slot->request.operation = operation;
   slot->request.offset_bytes = offset_bytes;
   slot->request.length_bytes = length_bytes;
-  slot->target->backend->Submit(&slot->request);
+  slot->target->backend(group_).Submit(&slot->request);
 }
 
 void IoCommands::OnDone(block::Request* request) {
@@ -568,8 +573,8 @@ void IoCommands::Release(Slot* slot) {
 bool IoCommands::Run() {
   bool worked = false;
   for (Namespace& each : subsystem_.namespaces) {
-    // Idle ones, too: a disk that grows has no request of ours.
-    worked |= each.backend->Poll() > 0;
+    // Also with nothing in flight: it may grow, and its event may come late.
+    worked |= each.backend(group_).Poll() > 0;
   }
   for (unsigned i = 0; i < kStepsPerRun; ++i) {
     Slot* slot = continue_.Pop();

@@ -10,7 +10,7 @@
 //          Data in guest RAM may change while it moves.
 // ERRORS   A Status for the host. Of a host's I/O error it is told no more
 //          than "write fault".
-// THREADS  The service's loop.
+// THREADS  The service's loop, or the thread of the queue group.
 // SPEC     NVMe 1.4 §6.
 
 #ifndef BULKHEAD_SERVICES_NVME_IO_COMMANDS_H_
@@ -40,7 +40,9 @@ inline constexpr uint32_t kMaxFusedBlocks = 16;
 
 class IoCommands {
  public:
-  IoCommands(Subsystem& subsystem, Queues& queues, Logs& logs, Dma& dma);
+  // Those of one queue group.
+  IoCommands(unsigned group, Subsystem& subsystem, Queues& queues, Logs& logs,
+             Dma& dma);
 
   void SetPageBits(unsigned page_bits) { page_bits_ = page_bits; }
 
@@ -166,6 +168,7 @@ class IoCommands {
   void Release(Slot* slot);
   void ReleaseArea(Slot* slot);
 
+  const unsigned group_;
   Subsystem& subsystem_;
   Queues& queues_;
   Logs& logs_;

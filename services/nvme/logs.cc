@@ -24,6 +24,25 @@ void Logs::RecordError(uint16_t sq_id, const Command& command, Outcome outcome,
   entry.nsid = command.nsid;
 }
 
+void Logs::Take(Logs& other) {
+  LogState& theirs = other.state_;
+  const uint64_t kept =
+      std::min<uint64_t>(theirs.error_count, kErrorLogEntries);
+  state_.error_count += theirs.error_count - kept;
+  for (uint64_t i = kept; i > 0; --i) {
+    ErrorLogEntry& entry = state_.errors[state_.error_count % kErrorLogEntries];
+    entry = other.Error(static_cast<unsigned>(i - 1));
+    entry.error_count = ++state_.error_count;
+  }
+  state_.sectors_read += theirs.sectors_read;
+  state_.sectors_written += theirs.sectors_written;
+  state_.host_reads += theirs.host_reads;
+  state_.host_writes += theirs.host_writes;
+  state_.media_errors += theirs.media_errors;
+  theirs.error_count = theirs.sectors_read = theirs.sectors_written = 0;
+  theirs.host_reads = theirs.host_writes = theirs.media_errors = 0;
+}
+
 ErrorLogEntry Logs::Error(unsigned index) const {
   if (index >= kErrorLogEntries || index >= state_.error_count) return {};
   return state_.errors[(state_.error_count - 1 - index) % kErrorLogEntries];

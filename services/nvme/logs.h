@@ -4,7 +4,8 @@
 // TRUST    Fields of a failed command are the guest's; they are kept only to
 //          be given back to it.
 // ERRORS   None.
-// THREADS  The service's loop.
+// THREADS  The service's loop; a queue group that runs apart records in Logs of
+//          its own.
 // SPEC     NVMe 1.4 §5.2 (events), §5.14.1.1 (errors), §5.14.1.2 (SMART).
 
 #ifndef BULKHEAD_SERVICES_NVME_LOGS_H_
@@ -27,6 +28,9 @@ class Logs {
   // A command has failed. `lba` where it has one.
   void RecordError(uint16_t sq_id, const Command& command, Outcome outcome,
                    uint64_t lba);
+  // What another has recorded, which is then empty. Events are not recorded,
+  // but raised here.
+  void Take(Logs& other);
   void RecordMediaError() { ++state_.media_errors; }
   void RecordRead(uint64_t bytes) {
     ++state_.host_reads;

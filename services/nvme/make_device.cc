@@ -10,6 +10,7 @@
 #include "services/block/open_backends.h"
 #include "services/nvme/controller.h"
 #include "services/nvme/identify.h"
+#include "services/runtime/queue_groups.h"
 
 namespace bulkhead::nvme {
 namespace {
@@ -39,7 +40,11 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const ServiceConfig& config,
     return absl::InvalidArgumentError(
         absl::StrCat("nvme.namespaces: 1 to ", kMaxNamespaces));
   }
-  auto backends = block::OpenBackends(config, context);
+  if (nvme.queue_threads() > kMaxQueueGroups) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("nvme.queue_threads: at most ", kMaxQueueGroups));
+  }
+  auto backends = block::OpenForGroups(config, context, nvme.queue_threads());
   if (!backends.ok()) return backends.status();
 
   Subsystem subsystem;
@@ -49,14 +54,15 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(const ServiceConfig& config,
         static_cast<uint32_t>(subsystem.namespaces.size()) + 1;
     const uint32_t bytes = described.block_size_bytes();
     if (described.backend() >= backends->size() ||
-        (*backends)[described.backend()] == nullptr ||
+        (*backends)[described.backend()].empty() ||
         (bytes != 0 && bytes != 512 && bytes != 4096)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "nvme.namespaces[", nsid - 1,
           "]: a backend of its own, and blocks of 512 or 4096 bytes"));
     }
     Namespace space;
-    space.backend = std::move((*backends)[described.backend()]);
+    space.backends = std::move((*backends)[described.backend()]);
+    (*backends)[described.backend()].clear();
     space.block_bits = bytes == 4096 ? 12 : 9;
     NameNamespace(subsystem.serial, nsid, &space);
     subsystem.namespaces.push_back(std::move(space));

@@ -19,11 +19,19 @@ void Queues::Reset() {
   reserved_ = {};
   live_.reset();
   end_ = 0;
-  burst_left_ = 0;
-  raised_.reset();
+  ForgetGroups();
+}
+
+void Queues::ForgetGroups() {
+  for (Group& group : groups_) {
+    group.next = group.burst_left = 0;
+    group.raised.reset();
+    group.fatal = group.bad_doorbell = false;
+    group.rung = false;
+  }
+  for (auto& value : rung_) value = kNotRung;
   counted_ = {};
-  coalesces_ = false;
-  fatal_ = false;
+  holds_back_ = false;
 }
 
 // Whatever may have been coalesced is signalled: too often does no harm.
@@ -31,11 +39,8 @@ void Queues::Recover() {
   in_flight_ = {};
   reserved_ = {};
   live_.reset();
-  counted_ = {};
-  coalesces_ = false;
-  fatal_ = false;
-  burst_left_ = 0;
-  raised_ = Unread();
+  ForgetGroups();
+  groups_[0].raised = Unread();
   end_ = 0;
   for (uint16_t id = 0; id < kQueues; ++id) {
     const SubmissionQueue& queue = state_.submission[id];
@@ -101,11 +106,23 @@ bool Queues::CompletionIsUsed(uint16_t id) const {
                      });
 }
 
+bool Queues::AnyIsGoing() const {
+  return std::any_of(
+      state_.submission.begin(), state_.submission.end(),
+      [](const SubmissionQueue& queue) { return queue.deleting != 0; });
+}
+
 // ---- doorbells
 
 // §3.1.24, §3.1.25. A value that makes no sense is reported (§5.2, figure 146)
 // and ignored.
 void Queues::Ring(uint64_t offset, uint32_t value) {
+  // It is newer than what a group was to see.
+  if (offset / 4 < rung_.size()) rung_[offset / 4] = kNotRung;
+  ApplyRing(offset, value);
+}
+
+void Queues::ApplyRing(uint64_t offset, uint32_t value) {
   const uint64_t id = offset / 8;
   const bool is_completion = offset % 8 == 4;
   if (offset % 4 != 0 ||
@@ -125,13 +142,63 @@ void Queues::Ring(uint64_t offset, uint32_t value) {
   }
 }
 
-void Queues::SetTail(uint16_t id, uint32_t value) {
-  SubmissionQueue& queue = state_.submission[id];
-  if (value >= queue.entries) {
-    logs_.Raise(kEventTypeError, kEventInvalidDoorbellValue,
-                LogPage::kErrorInformation);
+int Queues::KeepRing(uint64_t offset, uint32_t value) {
+  const uint64_t id = offset / 8;
+  if (offset % 4 != 0 || id == 0 || id >= kQueues) return -1;
+  const auto queue = static_cast<uint16_t>(id);
+  const bool is_completion = offset % 8 == 4;
+  if (!(is_completion ? HasCompletion(queue) : HasSubmission(queue))) return -1;
+  const unsigned group =
+      is_completion ? group_of_completion(queue) : group_of(queue);
+  // What lies in memory the group looks at by itself.
+  if (!IsShadowed(queue)) {
+    rung_[offset / 4] = std::min(value, kNotRung - 1);
+    groups_[group].rung = true;
+  }
+  return static_cast<int>(group);
+}
+
+void Queues::TakeRung(unsigned group) {
+  if (!groups_[group].rung.load(std::memory_order_relaxed) ||
+      !groups_[group].rung.exchange(false)) {
     return;
   }
+  for (uint16_t id = 1; id < kQueues; ++id) {
+    const auto take = [this](uint64_t offset) {
+      const uint32_t value = rung_[offset / 4].exchange(kNotRung);
+      if (value != kNotRung) ApplyRing(offset, value);
+    };
+    if (HasSubmission(id) && group_of(id) == group) take(SubmissionOffset(id));
+    if (HasCompletion(id) && group_of_completion(id) == group) {
+      take(CompletionOffset(id));
+    }
+  }
+}
+
+void Queues::TakeKeptRings() {
+  for (unsigned group = 0; group < group_count_; ++group) TakeRung(group);
+}
+
+// §5.2, figure 146.
+void Queues::BadDoorbell(unsigned group) {
+  if (group != 0) {
+    groups_[group].bad_doorbell = true;
+    return;
+  }
+  logs_.Raise(kEventTypeError, kEventInvalidDoorbellValue,
+              LogPage::kErrorInformation);
+}
+
+void Queues::Report() {
+  for (Group& group : groups_) {
+    if (group.bad_doorbell) BadDoorbell(0);
+    group.bad_doorbell = false;
+  }
+}
+
+void Queues::SetTail(uint16_t id, uint32_t value) {
+  SubmissionQueue& queue = state_.submission[id];
+  if (value >= queue.entries) return BadDoorbell(group_of(id));
   queue.tail = static_cast<uint16_t>(value);
 }
 
@@ -142,9 +209,7 @@ void Queues::SetHead(uint16_t id, uint32_t value) {
                                ? value - queue.head
                                : value + queue.entries - queue.head;
   if (value >= queue.entries || advance > Used(queue)) {
-    logs_.Raise(kEventTypeError, kEventInvalidDoorbellValue,
-                LogPage::kErrorInformation);
-    return;
+    return BadDoorbell(group_of_completion(id));
   }
   queue.head = static_cast<uint16_t>(value);
 }
@@ -152,7 +217,7 @@ void Queues::SetHead(uint16_t id, uint32_t value) {
 void Queues::ReadTail(uint16_t id) {
   uint32_t value;
   if (!dma_.Load32(state_.shadow_doorbells + SubmissionOffset(id), &value)) {
-    fatal_ = fatal_ || dma_.enabled();
+    groups_[group_of(id)].fatal |= dma_.enabled();
     return;
   }
   if (value != state_.submission[id].tail) SetTail(id, value);
@@ -161,7 +226,7 @@ void Queues::ReadTail(uint16_t id) {
 void Queues::ReadHead(uint16_t id) {
   uint32_t value;
   if (!dma_.Load32(state_.shadow_doorbells + CompletionOffset(id), &value)) {
-    fatal_ = fatal_ || dma_.enabled();
+    groups_[group_of_completion(id)].fatal |= dma_.enabled();
     return;
   }
   if (value != state_.completion[id].head) SetHead(id, value);
@@ -191,11 +256,12 @@ void Queues::UseShadowDoorbells(uint64_t doorbells, uint64_t event_indices) {
   for (uint16_t id = 0; id < kQueues; ++id) SyncShadow(id);
 }
 
-bool Queues::PollDoorbells() {
+bool Queues::PollDoorbells(unsigned group) {
+  if (group_count_ > 1) TakeRung(group);
   if (!polls_memory() || !dma_.enabled()) return false;
   bool found = false;
   for (uint16_t id = 1; id < end_; ++id) {
-    if (!live_[id]) continue;
+    if (!IsOf(id, group, false)) continue;
     ReadTail(id);
     const SubmissionQueue& queue = state_.submission[id];
     found |= queue.head != queue.tail;
@@ -205,10 +271,11 @@ bool Queues::PollDoorbells() {
 
 // Event indices first, then a fence, then the doorbells: a host that has rung
 // after we looked sees the new index and rings the register.
-bool Queues::ArmDoorbells() {
+bool Queues::ArmDoorbells(unsigned group, bool admin) {
+  if (groups_[group].rung) return true;
   if (!polls_memory() || !dma_.enabled()) return false;
   for (uint16_t id = 1; id < end_; ++id) {
-    if (!live_[id]) continue;
+    if (!IsOf(id, group, false)) continue;
     const SubmissionQueue& queue = state_.submission[id];
     StoreEventIndex(SubmissionOffset(id), queue.tail);
     // Only who waits for room needs to hear of it.
@@ -218,8 +285,8 @@ bool Queues::ArmDoorbells() {
     }
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  PollDoorbells();
-  return HasWork();
+  PollDoorbells(group);
+  return HasWork(group, admin);
 }
 
 // ---- commands
@@ -238,19 +305,27 @@ bool Queues::CanFetch(uint16_t id) {
          HasRoom(queue.cq_id);
 }
 
-bool Queues::HasWork() {
-  if (fatal_ || !dma_.enabled()) return false;
+bool Queues::HasWork(unsigned group, bool admin) {
+  if (groups_[group].fatal || !dma_.enabled()) return false;
   for (uint16_t id = 0; id < end_; ++id) {
-    if (CanFetch(id)) return true;
+    if (IsOf(id, group, admin) && CanFetch(id)) return true;
   }
   return false;
+}
+
+bool Queues::HasAdminWork() {
+  return !groups_[0].fatal && dma_.enabled() && CanFetch(0);
+}
+
+bool Queues::FetchAdmin(Command* command) {
+  return HasAdminWork() && FetchFrom(0, command);
 }
 
 bool Queues::FetchFrom(uint16_t id, Command* command) {
   SubmissionQueue& queue = state_.submission[id];
   if (!dma_.Read(queue.base + kEntryBytes * queue.head, command,
                  sizeof *command)) {
-    fatal_ = true;
+    groups_[group_of(id)].fatal = true;
     return false;
   }
   queue.head = static_cast<uint16_t>(
@@ -261,19 +336,22 @@ bool Queues::FetchFrom(uint16_t id, Command* command) {
 }
 
 // §4.13: bursts of so many commands from each queue in turn.
-bool Queues::Fetch(Command* command, uint16_t* sq_id) {
-  if (fatal_ || !dma_.enabled()) return false;
+bool Queues::Fetch(unsigned group, bool admin, Command* command,
+                   uint16_t* sq_id) {
+  Group& served = groups_[group];
+  if (served.fatal || !dma_.enabled()) return false;
   const uint32_t burst_bits = features_.arbitration & 7u;
-  auto id = static_cast<uint16_t>(state_.next_queue);
+  uint32_t& next = next_of(group);
+  auto id = static_cast<uint16_t>(next);
   for (unsigned looked = 0; looked <= end_; ++looked) {
-    if (burst_left_ > 0 && CanFetch(id)) {
-      --burst_left_;
-      state_.next_queue = id;
+    if (served.burst_left > 0 && IsOf(id, group, admin) && CanFetch(id)) {
+      --served.burst_left;
+      next = id;
       *sq_id = id;
       return FetchFrom(id, command);
     }
     id = static_cast<uint16_t>(id + 1 >= end_ ? 0 : id + 1);
-    burst_left_ = burst_bits == 7 ? ~0u : 1u << burst_bits;
+    served.burst_left = burst_bits == 7 ? ~0u : 1u << burst_bits;
   }
   return false;
 }
@@ -331,59 +409,61 @@ void Queues::Post(uint16_t cq_id, const Completion& completion) {
       completion.cid | (uint32_t{completion.status} | queue.phase) << 16;
   if (!dma_.Write(at, &completion, offsetof(Completion, cid)) ||
       !dma_.Store32(at + offsetof(Completion, cid), last)) {
-    fatal_ = true;
+    groups_[group_of_completion(cq_id)].fatal = true;
     return;
   }
   if (++queue.tail == queue.entries) {
     queue.tail = 0;
     queue.phase ^= 1;
   }
-  if (queue.interrupts != 0) CountForInterrupt(queue);
+  if (queue.interrupts != 0) CountForInterrupt(cq_id);
 }
 
 // ---- interrupts
 
 // §5.21.1.8: a vector is held back until so many completions are there, or so
 // much time has gone by. Never for the admin queue.
-void Queues::CountForInterrupt(const CompletionQueue& queue) {
+void Queues::CountForInterrupt(uint16_t cq_id) {
   const uint32_t threshold = features_.coalescing & 0xff;
-  const uint32_t time = features_.coalescing >> 8 & 0xff;
-  const uint16_t vector = queue.vector;
-  if (threshold == 0 || time == 0 || &queue == &state_.completion[0] ||
+  const uint16_t vector = state_.completion[cq_id].vector;
+  Vectors& raised = groups_[group_of_completion(cq_id)].raised;
+  if (!coalesces() || cq_id == 0 ||
       features_.coalescing_disabled[vector] != 0) {
-    raised_[vector] = true;
+    raised[vector] = true;
     return;
   }
   if (++counted_[vector] > threshold) {
-    raised_[vector] = true;
+    raised[vector] = true;
     return;
   }
   if (counted_[vector] == 1) since_[vector] = 0;  // as of the next look
-  coalesces_ = true;
+  holds_back_ = true;
 }
 
-Vectors Queues::TakeInterrupts(Nanoseconds now, Nanoseconds* deadline) {
-  if (coalesces_) {
-    coalesces_ = false;
+Vectors Queues::TakeInterrupts(unsigned group, Nanoseconds now,
+                               Nanoseconds* deadline) {
+  Vectors& raised = groups_[group].raised;
+  if (holds_back_) {
+    holds_back_ = false;
     const Nanoseconds time =
         (features_.coalescing >> 8 & 0xff) * kCoalescingUnit;
     for (unsigned vector = 0; vector < kVectors; ++vector) {
-      if (counted_[vector] == 0 || raised_[vector]) continue;
+      if (counted_[vector] == 0 || raised[vector]) continue;
       if (since_[vector] == 0) since_[vector] = now;
       if (now - since_[vector] >= time) {
-        raised_[vector] = true;
+        raised[vector] = true;
       } else {
-        coalesces_ = true;
+        holds_back_ = true;
         *deadline = std::min(*deadline, since_[vector] + time);
       }
     }
   }
-  const Vectors now_raised = raised_;
-  if (now_raised.any()) {
-    for (uint64_t left = now_raised.to_ullong(); left != 0; left &= left - 1) {
-      counted_[static_cast<size_t>(std::countr_zero(left))] = 0;
-    }
-    raised_.reset();
+  const Vectors now_raised = raised;
+  raised.reset();
+  // Not touched where nothing is ever counted: groups may share a vector.
+  for (uint64_t left = now_raised.to_ullong(); left != 0; left &= left - 1) {
+    uint32_t& counted = counted_[static_cast<size_t>(std::countr_zero(left))];
+    if (counted != 0) counted = 0;
   }
   return now_raised;
 }

@@ -9,17 +9,24 @@
 // Config) from memory, which is then polled; while the service sleeps, the
 // event indices tell the host to ring the register.
 //
+// Completion queue i, i >= 1, and the submission queues that use it belong to
+// queue group (i - 1) % groups (services/runtime/queue_groups.h); the admin
+// pair is the loop's. A group's thread touches its own queues and nothing else
+// here.
+//
 // TRUST    Ring addresses, doorbell values and entries are the guest's. Indices
 //          are checked against the ring's size where they enter.
 // ERRORS   A fault of the host's is an event (§5.2) or, where memory for a ring
 //          is not there, a fatal controller status.
-// THREADS  The service's loop.
+// THREADS  The service's loop. What takes a group, Complete and Unfetch of its
+//          queues: the group's thread, too.
 // SPEC     NVMe 1.4 §3.1.24, §4.1, §4.6, §5.7, §7.2, §7.5.
 
 #ifndef BULKHEAD_SERVICES_NVME_QUEUES_H_
 #define BULKHEAD_SERVICES_NVME_QUEUES_H_
 
 #include <array>
+#include <atomic>
 #include <bitset>
 #include <cstdint>
 
@@ -28,7 +35,7 @@
 #include "services/nvme/logs.h"
 #include "services/nvme/spec.h"
 #include "services/nvme/state.h"
-#include "services/runtime/device.h"
+#include "services/runtime/queue_groups.h"
 
 namespace bulkhead::nvme {
 
@@ -36,8 +43,15 @@ using Vectors = std::bitset<kVectors>;
 
 class Queues {
  public:
-  Queues(QueueState& state, const FeatureState& features, Logs& logs, Dma& dma)
-      : state_(state), features_(features), logs_(logs), dma_(dma) {}
+  Queues(unsigned groups, QueueState& state, const FeatureState& features,
+         Logs& logs, Dma& dma)
+      : group_count_(groups),
+        state_(state),
+        features_(features),
+        logs_(logs),
+        dma_(dma) {
+    for (auto& value : rung_) value = kNotRung;
+  }
 
   // Every queue as after a controller reset: none.
   void Reset();
@@ -63,25 +77,42 @@ class Queues {
   uint16_t end() const { return end_; }
   SubmissionQueue& submission(uint16_t id) { return state_.submission[id]; }
   unsigned in_flight(uint16_t id) const { return in_flight_[id]; }
+  unsigned group_of_completion(uint16_t cq_id) const {
+    return cq_id == 0 || group_count_ == 1 ? 0 : (cq_id - 1u) % group_count_;
+  }
+  unsigned group_of(uint16_t sq_id) const {
+    return group_of_completion(state_.submission[sq_id].cq_id);
+  }
+  // A command to delete one waits for what is in flight there.
+  bool AnyIsGoing() const;
 
   // ---- doorbells
 
   // A write to the doorbell at `offset` from the first.
   void Ring(uint64_t offset, uint32_t value);
+  // The loop, while the groups run apart: keeps such a write for its group,
+  // which is then to be woken; -1: it is none of theirs.
+  int KeepRing(uint64_t offset, uint32_t value);
+  // The loop, at rest: what was kept and no group has seen is done.
+  void TakeKeptRings();
   void UseShadowDoorbells(uint64_t doorbells, uint64_t event_indices);
   bool polls_memory() const { return state_.shadow_doorbells != 0; }
   // Looks at the doorbells in memory; true: some queue has new commands.
-  bool PollDoorbells();
-  // Asks the host to ring registers again, and looks once more.
-  bool ArmDoorbells();
+  bool PollDoorbells(unsigned group);
+  // Asks the host to ring registers again, and looks once more. Of the admin
+  // queue only if `admin`.
+  bool ArmDoorbells(unsigned group, bool admin);
 
   // ---- commands
 
-  // The next command, round robin in bursts. False: there is none that could be
-  // taken now.
-  bool Fetch(Command* command, uint16_t* sq_id);
+  // The next command of a group, round robin in bursts; of the admin queue only
+  // if `admin`. False: there is none that could be taken now.
+  bool Fetch(unsigned group, bool admin, Command* command, uint16_t* sq_id);
   // Whether Fetch would find one.
-  bool HasWork();
+  bool HasWork(unsigned group, bool admin);
+  // The next of the admin queue alone.
+  bool HasAdminWork();
+  bool FetchAdmin(Command* command);
   // Ends a fetched command. `more`: the error log tells more.
   void Complete(uint16_t sq_id, uint16_t cid, Status status, bool more,
                 uint32_t result);
@@ -100,16 +131,38 @@ class Queues {
 
   // ---- interrupts
 
-  // Vectors to signal now. `*deadline`: when to look again.
-  Vectors TakeInterrupts(Nanoseconds now, Nanoseconds* deadline);
+  // A group's vectors to signal now. `*deadline`: when to look again.
+  Vectors TakeInterrupts(unsigned group, Nanoseconds now,
+                         Nanoseconds* deadline);
+  // Vectors wait for more completions, whoever's.
+  bool coalesces() const {
+    return (features_.coalescing & 0xff) != 0 && features_.coalescing >> 8 != 0;
+  }
   // Vectors whose queues hold entries that the host has not taken; for the
   // level of INTx.
   Vectors Unread();
 
   // A ring does not lie in memory: the controller has failed.
-  bool fatal() const { return fatal_; }
+  bool fatal(unsigned group) const { return groups_[group].fatal; }
+  // Something that the loop has to see to, at rest.
+  bool WantsAttention(unsigned group) const {
+    return groups_[group].fatal || groups_[group].bad_doorbell;
+  }
+  // What the groups could not report themselves.
+  void Report();
 
  private:
+  static constexpr uint32_t kNotRung = ~uint32_t{0};
+
+  struct alignas(64) Group {
+    uint32_t next = 0;  // round robin goes on here; group 0: state_.next_queue
+    uint32_t burst_left = 0;
+    Vectors raised;
+    bool fatal = false;
+    bool bad_doorbell = false;
+    std::atomic<bool> rung = false;  // some of its doorbells, in rung_
+  };
+
   void SetLive(uint16_t id, bool live);
   bool IsShadowed(uint32_t id) const {
     return id != 0 && state_.shadow_doorbells != 0;
@@ -130,10 +183,21 @@ class Queues {
   }
   bool HasRoom(uint16_t cq_id);
   bool CanFetch(uint16_t id);
+  bool IsOf(uint16_t id, unsigned group, bool admin) const {
+    return id == 0 ? admin : live_[id] && group_of(id) == group;
+  }
+  uint32_t& next_of(unsigned group) {
+    return group == 0 ? state_.next_queue : groups_[group].next;
+  }
+  void ForgetGroups();
+  void TakeRung(unsigned group);
+  void ApplyRing(uint64_t offset, uint32_t value);
+  void BadDoorbell(unsigned group);
   bool FetchFrom(uint16_t id, Command* command);
   void Post(uint16_t cq_id, const Completion& completion);
-  void CountForInterrupt(const CompletionQueue& queue);
+  void CountForInterrupt(uint16_t cq_id);
 
+  const unsigned group_count_;
   QueueState& state_;
   const FeatureState& features_;
   Logs& logs_;
@@ -142,12 +206,12 @@ class Queues {
   std::array<uint32_t, kQueues> reserved_ = {};   // by completion queue
   std::bitset<kQueues> live_;                     // submission queues there are
   uint16_t end_ = 0;  // one more than the last of them
-  uint32_t burst_left_ = 0;
-  Vectors raised_;
+  std::array<Group, kMaxQueueGroups> groups_;
+  // Values of doorbell registers, by offset, that their groups have not seen.
+  std::array<std::atomic<uint32_t>, 2 * kQueues> rung_;
   std::array<uint32_t, kVectors> counted_ = {};  // coalesced completions
   std::array<Nanoseconds, kVectors> since_ = {};
-  bool coalesces_ = false;  // some vector has completions held back
-  bool fatal_ = false;
+  bool holds_back_ = false;  // some vector has completions held back
 };
 
 }  // namespace bulkhead::nvme

@@ -51,6 +51,30 @@ TEST_F(NvmeServiceTest, WritesReachTheImageAndReadsComeBack) {
   EXPECT_EQ(std::string(bytes, 4096), std::string(4096, 'w'));
 }
 
+// Two threads, and what they do is within the filter as well.
+TEST(NvmeThreadsTest, TwoThreadsServeFourQueuesUnderTheFilter) {
+  for (const bool in_memory : {true, false}) {
+    LiveController live(
+        LiveController::Setup{.queue_threads = 2, .spin_limit_us = 20});
+    live.driver().CreateQueues(/*interrupts=*/true, 4, /*one_vector=*/false,
+                               in_memory);
+    for (uint32_t i = 0; i < 400; ++i) {
+      const unsigned pair = i % 4 + 1;
+      Command command = {};
+      command.opcode =
+          static_cast<uint8_t>(i % 8 < 4 ? IoOpcode::kWrite : IoOpcode::kRead);
+      command.nsid = 1;
+      command.prp1 = kBuffer;
+      command.cdw10 = i * 8;
+      command.cdw12 = 7;
+      ASSERT_EQ(live.driver().Run(command, pair).status >> 1, 0) << i;
+    }
+    EXPECT_GT(live.rig().Statistics()["group_turns"], 0u);
+    EXPECT_EQ(live.rig().Reset(), OK);
+    EXPECT_EQ(live.rig().Finish(), 0);
+  }
+}
+
 // CVE-2021-3929 and its like: the controller's own registers are no memory.
 TEST_F(NvmeServiceTest, PointersIntoABarTouchNothing) {
   live_.driver().CreateQueues(false);

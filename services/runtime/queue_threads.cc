@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -122,6 +123,7 @@ bool QueueThreads::Shared::Spin(Thread& thread, Nanoseconds* idle_since,
       *idle_since = now;
       until = now + budget;
     }
+    sched_yield();  // whom we have just woken may have been put on this CPU
   }
   return false;
 }

@@ -13,7 +13,8 @@
 //          turn's budget; a stop waits for one turn.
 // ERRORS   Create: what the kernel refuses.
 // THREADS  All calls are the loop's. Steady state of a thread: ppoll, preadv2
-//          and pwritev2 of eventfds, futex, and what its storage needs.
+//          and pwritev2 of eventfds, futex, sched_yield, and what its storage
+//          needs.
 
 #ifndef BULKHEAD_SERVICES_RUNTIME_QUEUE_THREADS_H_
 #define BULKHEAD_SERVICES_RUNTIME_QUEUE_THREADS_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/service_config.pb.h"
 #include "services/block/open_backends.h"
+#include "services/runtime/queue_groups.h"
 #include "services/virtio_blk/device.h"
 
 namespace bulkhead::virtio_blk {
@@ -42,10 +43,10 @@ absl::StatusOr<std::unique_ptr<bulkhead::Device>> MakeDevice(
     return absl::InvalidArgumentError(
         absl::StrCat("virtio_blk.queue_threads: at most ", kMaxQueueGroups));
   }
-  auto backends = block::OpenForGroups(
+  auto disks = block::OpenForGroups(
       config, context, std::min(described.queue_threads(), options.queues));
-  if (!backends.ok()) return backends.status();
-  return std::make_unique<Device>(context, *std::move(backends), options);
+  if (!disks.ok()) return disks.status();
+  return std::make_unique<Device>(context, std::move(disks->front()), options);
 }
 
 }  // namespace bulkhead::virtio_blk

@@ -30,6 +30,9 @@ constexpr Judged kJudged[] = {
      "nvme { namespace { image: '$SMALL' format: QCOW2 }"
      "       namespace { image: '$LARGE' format: RAW block_size: 4096 } }",
      "bulkhead.disk=nvme0n1,nvme0n2 bulkhead.driver=nvme bulkhead.queues=4"},
+    {"NvmeByTwoThreads", 4,
+     "nvme { queue_threads: 2 namespace { image: '$LARGE' format: RAW } }",
+     "bulkhead.disk=nvme0n1 bulkhead.driver=nvme bulkhead.queues=4"},
     {"NvmeByIntx", 1, "nvme { namespace { image: '$SMALL' format: QCOW2 } }",
      "bulkhead.disk=nvme0n1 bulkhead.driver=nvme bulkhead.interrupts=IO-APIC "
      "pci=nomsi"},

@@ -14,8 +14,14 @@ constexpr uint64_t kAdminSq = 0x1000;
 constexpr uint64_t kAdminCq = 0x2000;
 constexpr uint64_t kShadow = 0x3000;
 constexpr uint64_t kEventIndices = 0x4000;
-constexpr uint64_t kSq = 0x10000;
+constexpr uint64_t kSq = 0x10000;  // of pair 1; the next is kPairBytes on
 constexpr uint64_t kCq = 0x20000;
+constexpr uint64_t kPairBytes = 0x20000;
+static_assert(kSq + FrameDriver::kMostPairs * kPairBytes <=
+              FrameDriver::kFreeRam);
+
+uint64_t SqOf(unsigned pair) { return kSq + (pair - 1) * kPairBytes; }
+uint64_t CqOf(unsigned pair) { return kCq + (pair - 1) * kPairBytes; }
 constexpr uint32_t kAdminEntries = 32;
 constexpr int kMostTries = 100'000;
 
@@ -47,10 +53,11 @@ void FrameDriver::Enable() {
   }
   rig_.Write(kConfigRegion, at + pci::kMsixControl, 2, pci::kMsixEnable);
   rig_.Connect(MSIX, 0);
-  rig_.Connect(MSIX, kVector);
-  std::memset(ram_, 0, 0x30000);
-  admin_tail_ = admin_head_ = tail_ = rung_ = head_ = 0;
-  admin_phase_ = phase_ = 1;
+  for (unsigned i = 0; i < kMostPairs; ++i) rig_.Connect(MSIX, kVector + i);
+  std::memset(ram_, 0, kFreeRam);
+  admin_tail_ = admin_head_ = 0;
+  admin_phase_ = 1;
+  pairs_ = {};
   rig_.Write(0, kAqa, 4, (kAdminEntries - 1) | (kAdminEntries - 1) << 16);
   rig_.Write(0, kAsq, 8, kAdminSq);
   rig_.Write(0, kAcq, 8, kAdminCq);
@@ -67,17 +74,23 @@ void FrameDriver::Disable() {
   }
 }
 
-void FrameDriver::CreateQueues(bool interrupts) {
+void FrameDriver::CreateQueues(bool interrupts, unsigned pairs, bool one_vector,
+                               bool in_memory) {
   Command command = {};
-  command.opcode = static_cast<uint8_t>(AdminOpcode::kCreateCompletionQueue);
-  command.prp1 = kCq;
-  command.cdw10 = 1 | (kEntries - 1) << 16;
-  command.cdw11 = 1u | (interrupts ? 2u : 0u) | kVector << 16;
-  if (Admin(command).status >> 1 != 0) Die("no completion queue");
-  command.opcode = static_cast<uint8_t>(AdminOpcode::kCreateSubmissionQueue);
-  command.prp1 = kSq;
-  command.cdw11 = 1 | 1u << 16;
-  if (Admin(command).status >> 1 != 0) Die("no submission queue");
+  for (uint32_t id = 1; id <= pairs; ++id) {
+    const uint32_t vector = one_vector ? kVector : kVector + id - 1;
+    command.opcode = static_cast<uint8_t>(AdminOpcode::kCreateCompletionQueue);
+    command.prp1 = CqOf(id);
+    command.cdw10 = id | (kEntries - 1) << 16;
+    command.cdw11 = 1u | (interrupts ? 2u : 0u) | vector << 16;
+    if (Admin(command).status >> 1 != 0) Die("no completion queue");
+    command.opcode = static_cast<uint8_t>(AdminOpcode::kCreateSubmissionQueue);
+    command.prp1 = SqOf(id);
+    command.cdw11 = 1 | id << 16;
+    if (Admin(command).status >> 1 != 0) Die("no submission queue");
+  }
+  in_memory_ = in_memory;
+  if (!in_memory) return;
   command = {};
   command.opcode = static_cast<uint8_t>(AdminOpcode::kDoorbellBufferConfig);
   command.prp1 = kShadow;
@@ -104,48 +117,55 @@ Completion FrameDriver::Admin(Command command) {
   return completion;
 }
 
-void FrameDriver::Push(const Command& command) {
-  std::memcpy(ram_ + kSq + tail_ * sizeof command, &command, sizeof command);
-  tail_ = (tail_ + 1) % kEntries;
+void FrameDriver::Push(const Command& command, unsigned pair) {
+  Pair& p = pairs_[pair];
+  std::memcpy(ram_ + SqOf(pair) + p.tail * sizeof command, &command,
+              sizeof command);
+  p.tail = (p.tail + 1) % kEntries;
 }
 
 // Memory first; the register only when the event index lies between.
 void FrameDriver::RingDoorbell(uint64_t offset, uint32_t now, uint32_t old) {
-  Store32(kShadow + offset, now);
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  const auto index = static_cast<uint16_t>(Load32(kEventIndices + offset));
-  if (static_cast<uint16_t>(now - index - 1) <
-      static_cast<uint16_t>(now - old)) {
-    ++register_doorbells_;
-    rig_.Write(0, kDoorbells + offset, 4, now);
+  if (in_memory_) {
+    Store32(kShadow + offset, now);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    const auto index = static_cast<uint16_t>(Load32(kEventIndices + offset));
+    if (static_cast<uint16_t>(now - index - 1) >=
+        static_cast<uint16_t>(now - old)) {
+      return;
+    }
   }
+  ++register_doorbells_;
+  rig_.Write(0, kDoorbells + offset, 4, now);
 }
 
-void FrameDriver::Ring() {
-  if (tail_ == rung_) return;
-  const uint32_t old = rung_;
-  rung_ = tail_;
-  RingDoorbell(8, tail_, old);
+void FrameDriver::Ring(unsigned pair) {
+  Pair& p = pairs_[pair];
+  if (p.tail == p.rung) return;
+  const uint32_t old = p.rung;
+  p.rung = p.tail;
+  RingDoorbell(8 * pair, p.tail, old);
 }
 
-bool FrameDriver::Take(Completion* completion) {
-  const uint64_t at = kCq + head_ * sizeof *completion;
-  if ((Load32(at + 12) >> 16 & 1) != phase_) return false;
+bool FrameDriver::Take(Completion* completion, unsigned pair) {
+  Pair& p = pairs_[pair];
+  const uint64_t at = CqOf(pair) + p.head * sizeof *completion;
+  if ((Load32(at + 12) >> 16 & 1) != p.phase) return false;
   std::memcpy(completion, ram_ + at, sizeof *completion);
-  const uint32_t old = head_;
-  if (++head_ == kEntries) {
-    head_ = 0;
-    phase_ ^= 1;
+  const uint32_t old = p.head;
+  if (++p.head == kEntries) {
+    p.head = 0;
+    p.phase ^= 1;
   }
-  RingDoorbell(12, head_, old);
+  RingDoorbell(8 * pair + 4, p.head, old);
   return true;
 }
 
-Completion FrameDriver::Run(const Command& command) {
-  Push(command);
-  Ring();
+Completion FrameDriver::Run(const Command& command, unsigned pair) {
+  Push(command, pair);
+  Ring(pair);
   Completion completion;
-  for (int i = 0; !Take(&completion); ++i) {
+  for (int i = 0; !Take(&completion, pair); ++i) {
     rig_.Ping();
     if (i == kMostTries) Die("a command does not end");
   }

@@ -1,6 +1,6 @@
 // FrameDriver is an NVMe driver that reaches a real service through its frames,
-// as the shim would carry them: admin commands, and one I/O queue pair in
-// shared RAM with doorbells in memory, as Linux uses them.
+// as the shim would carry them: admin commands, and I/O queue pairs in shared
+// RAM with doorbells in memory, as Linux uses them.
 //
 // TRUST    For tests and benchmarks only.
 // ERRORS   A controller that does not get ready or does not answer within ten
@@ -10,6 +10,7 @@
 #ifndef BULKHEAD_SERVICES_NVME_TESTING_FRAME_DRIVER_H_
 #define BULKHEAD_SERVICES_NVME_TESTING_FRAME_DRIVER_H_
 
+#include <array>
 #include <cstdint>
 
 #include "services/nvme/spec.h"
@@ -22,7 +23,8 @@ class FrameDriver {
   static constexpr uint32_t kEntries = 1024;
   // Free for the driver's user: everything from here on.
   static constexpr uint64_t kFreeRam = 0x100000;
-  // The I/O queue pair's vector.
+  static constexpr unsigned kMostPairs = 4;
+  // Pair i has vector kVector + i - 1, or all have kVector.
   static constexpr uint32_t kVector = 1;
 
   explicit FrameDriver(FrameRig& rig);
@@ -30,18 +32,19 @@ class FrameDriver {
   // Turns MSI-X and the controller on.
   void Enable();
   void Disable();
-  // Makes queue pair 1, with doorbells in memory.
-  void CreateQueues(bool interrupts);
+  // Makes queue pairs 1 to `pairs`, with doorbells in memory or in registers.
+  void CreateQueues(bool interrupts, unsigned pairs = 1,
+                    bool one_vector = false, bool in_memory = true);
 
   Completion Admin(Command command);
-  // Puts a command into queue 1; Ring tells the controller of all new ones.
-  void Push(const Command& command);
-  void Ring();
-  // The next completion of queue 1, if there is one.
-  bool Take(Completion* completion);
-  Completion Run(const Command& command);
+  // Puts a command into a queue; Ring tells the controller of all new ones.
+  void Push(const Command& command, unsigned pair = 1);
+  void Ring(unsigned pair = 1);
+  // The next completion of a queue, if there is one.
+  bool Take(Completion* completion, unsigned pair = 1);
+  Completion Run(const Command& command, unsigned pair = 1);
 
-  // Doorbells of queue 1 that had to be written to a register.
+  // Doorbells of I/O queues that had to be written to a register.
   uint64_t register_doorbells() const { return register_doorbells_; }
 
  private:
@@ -54,10 +57,14 @@ class FrameDriver {
   uint32_t admin_tail_ = 0;
   uint32_t admin_head_ = 0;
   uint32_t admin_phase_ = 1;
-  uint32_t tail_ = 0;
-  uint32_t rung_ = 0;  // the tail that the controller was told of
-  uint32_t head_ = 0;
-  uint32_t phase_ = 1;
+  struct Pair {
+    uint32_t tail = 0;
+    uint32_t rung = 0;  // the tail that the controller was told of
+    uint32_t head = 0;
+    uint32_t phase = 1;
+  };
+  std::array<Pair, kMostPairs + 1> pairs_;
+  bool in_memory_ = true;
   uint64_t register_doorbells_ = 0;
 };
 

@@ -1,4 +1,5 @@
-// LiveController is the real nvme program under its real filters, with one raw
+// LiveController is the real nvme program under its real filters (or the same
+// in a thread of the test, for tools that cannot follow it there), with one raw
 // disk, and a driver that reaches it by frames as a shim and a guest do.
 //
 // TRUST    For tests only.
@@ -22,7 +23,15 @@ class LiveController {
  public:
   // Enabled, without I/O queues. The disk is a file of no name in the test's
   // own folder.
-  explicit LiveController(uint64_t disk_bytes);
+  struct Setup {
+    uint64_t disk_bytes = 16 << 20;
+    unsigned queue_threads = 0;
+    uint32_t spin_limit_us = 0;
+    bool in_process = false;
+  };
+  explicit LiveController(const Setup& setup);
+  explicit LiveController(uint64_t disk_bytes)
+      : LiveController(Setup{.disk_bytes = disk_bytes}) {}
   ~LiveController();
 
   FrameRig& rig() { return *rig_; }

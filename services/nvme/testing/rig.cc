@@ -42,7 +42,7 @@ ControllerRig::ControllerRig(const RigOptions& options) {
     auto disk = std::make_unique<scsi::MemoryBackend>(options.capacity_bytes);
     disks.push_back(disk.get());
     Namespace space;
-    space.backend = std::move(disk);
+    space.backends.push_back(std::move(disk));
     space.block_bits = bits;
     NameNamespace(subsystem.serial,
                   static_cast<uint32_t>(subsystem.namespaces.size() + 1),
