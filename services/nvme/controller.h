@@ -38,6 +38,7 @@ class Controller : public pci::Function, private QueueGroups {
   static constexpr uint64_t kBarBytes = 0x4000;
   static constexpr uint64_t kMsixTable = 0x2000;
   static constexpr uint64_t kMsixPending = 0x3000;
+  static constexpr unsigned kMsiVectors = 32;
 
   Controller(ServiceContext& context, Subsystem subsystem);
 
