@@ -164,10 +164,12 @@ class RootAuditor {
     struct stat own = {};
     const bool exist = lstat((proc_ + "root" + node).c_str(), &own) == 0 &&
                        stat(node.c_str(), &host) == 0;
+    *text = node;
+    if (!exist) return false;
     *text =
         absl::StrFormat("%s %d:%d %04o of %d", node, major(own.st_rdev),
                         minor(own.st_rdev), own.st_mode & 07777, own.st_uid);
-    return exist && S_ISCHR(own.st_mode) && own.st_rdev == host.st_rdev;
+    return S_ISCHR(own.st_mode) && own.st_rdev == host.st_rdev;
   }
 
   const pid_t pid_;
