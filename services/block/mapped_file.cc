@@ -23,6 +23,9 @@ constexpr uint64_t kWordPages = 64;
 constexpr uint64_t kMostMappedBytes = uint64_t{64} << 30;
 constexpr uint64_t kMostSearchedBytes = uint64_t{4} << 30;
 constexpr int kMostExtents = 1 << 16;
+// A longer write is better off with one system call than with a fault for each
+// page that is stored to for the first time.
+constexpr uint64_t kMostStoredBytes = 16 << 10;
 
 struct Free {
   void operator()(void* memory) const { free(memory); }
@@ -112,7 +115,8 @@ class MappedFile final : public FileIo {
                 Wait wait) override {
     if (stores_ == Stores::kMapped) {
       const uint64_t bytes = TotalBytes(segments, count);
-      if (CopyIn(segments, count, offset_bytes, bytes)) {
+      if (bytes <= kMostStoredBytes &&
+          CopyIn(segments, count, offset_bytes, bytes)) {
         return static_cast<ssize_t>(bytes);
       }
     }
