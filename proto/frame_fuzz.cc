@@ -24,6 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case bulkhead::Frame::kSaveState:
     case bulkhead::Frame::kLoadState:
+    case bulkhead::Frame::kReplaceChannel:
       if (fd_count != 1) std::abort();
       break;
     default:
