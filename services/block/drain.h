@@ -1,6 +1,7 @@
 // Drain waits until a backend has nothing in flight: for a device whose
 // requests read and write guest memory themselves, before that memory goes away
-// or the device is reset.
+// or the device is reset. What a disk's limits hold back has half of the time;
+// then it ends with kUnavailable: better than a device that is lost whole.
 //
 // TRUST    Nothing.
 // ERRORS   false: the deadline has passed, and requests are still in flight.

@@ -339,6 +339,10 @@ void Controller::WaitUntilIdle() {
         }
       }
     }
+    if (context().Now() >= until) {
+      context().Fail("commands did not end within 30 s");
+      return;
+    }
   }
 }
 

@@ -523,6 +523,7 @@ void IoCommands::Finish(Slot* slot, Outcome outcome) {
 }
 
 void IoCommands::Post(Slot* slot) {
+  LetOthersGo(slot);
   if (!slot->orphaned) {
     if (!dma_.enabled()) {
       ++unposted_count_;
@@ -555,17 +556,24 @@ void IoCommands::ReleaseArea(Slot* slot) {
   released_ = released_ || waiting_.first != nullptr;
 }
 
-void IoCommands::Release(Slot* slot) {
+// A command that has ended stands in nobody's way, even one whose completion
+// cannot be posted before the host lets us write to its memory again.
+void IoCommands::LetOthersGo(Slot* slot) {
   ReleaseArea(slot);
   if (slot->active) --active_[slot->command.nsid - 1];
   if (slot->owns_exclusive) exclusive_ = nullptr;
-  slot->active = slot->owns_exclusive = slot->in_use = false;
+  slot->active = slot->owns_exclusive = false;
+  // Waiting commands may wait for a quiet namespace.
+  released_ = released_ || waiting_.first != nullptr;
+}
+
+void IoCommands::Release(Slot* slot) {
+  LetOthersGo(slot);
+  slot->in_use = false;
   slot->fused = nullptr;
   slot->next = free_;
   free_ = slot;
   --in_flight_;
-  // Waiting commands may wait for a quiet namespace.
-  released_ = released_ || waiting_.first != nullptr;
 }
 
 // ---- the turn

@@ -165,6 +165,7 @@ class IoCommands {
     return reinterpret_cast<Slot*>(&slots_[index * sizeof(Slot)]);
   }
   Slot* TakeSlot();
+  void LetOthersGo(Slot* slot);
   void Release(Slot* slot);
   void ReleaseArea(Slot* slot);
 

@@ -235,6 +235,7 @@ void Transport::BeginReset() {
   ++counters_.resets;
   resetting_ = true;
   any_resetting_ = true;
+  DropHeld();
   FinishResets();
 }
 
@@ -273,6 +274,7 @@ void Transport::ResetAll() {
 }
 
 void Transport::ResetDevice() {
+  DropHeld();
   Drain();
   ResetAll();
 }

@@ -119,6 +119,8 @@ class Transport : public pci::Function, private QueueGroups {
   virtual size_t in_flight(unsigned index) const = 0;
   virtual size_t in_flight_of_group(unsigned group) const = 0;
   virtual size_t in_flight() const = 0;
+  // Ends what has not begun because of limits: the device is reset.
+  virtual void DropHeld() {}
   // Waits until in_flight() is 0, whatever it takes.
   virtual void Drain() = 0;
   // The device configuration structure (§2.5); the same length always.

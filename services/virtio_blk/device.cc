@@ -158,6 +158,10 @@ size_t Device::in_flight() const {
   return sum;
 }
 
+void Device::DropHeld() {
+  for (unsigned g = 0; g < group_count_; ++g) groups_[g].backend->DropHeld();
+}
+
 void Device::Drain() {
   const Nanoseconds until = context().Now() + kDrainAtMost;
   for (unsigned g = 0; g < group_count_; ++g) {

@@ -63,6 +63,7 @@ class Device final : public virtio::Transport {
     return groups_[group].in_flight;
   }
   size_t in_flight() const override;
+  void DropHeld() override;
   void Drain() override;
   // The disk has grown, and the driver is to know.
   bool WantsRest() override;

@@ -90,6 +90,23 @@ TEST_F(ServiceTest, TwoThreadsServeFourQueuesUnderTheFilter) {
   }
 }
 
+// What a limit holds back ends with the reset: nobody waits half a minute.
+TEST_F(ServiceTest, ResetDoesNotWaitForWhatALimitHolds) {
+  live_ = std::make_unique<LiveDevice>(LiveDevice::Setup{.iops = 1});
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(live_->Boot());
+    for (unsigned slot = 0; slot < LiveDevice::kSlots; ++slot) {
+      ASSERT_TRUE(live_->Submit(0, slot, kTypeIn, 0, 4096));
+    }
+    if (round == 0) {
+      ASSERT_TRUE(live_->driver().Reset());  // §2.1: status 0
+    } else {
+      EXPECT_EQ(live_->rig().Reset(), OK);  // the whole function's
+    }
+  }
+  EXPECT_EQ(live_->rig().Finish(), 0);
+}
+
 // No wake-up is lost between polling and sleeping.
 TEST_F(ServiceTest, PollingServiceSleepsWithoutMissingWork) {
   Start(/*spin_limit_us=*/50, /*packed=*/false);
@@ -142,7 +159,6 @@ TEST_F(ServiceTest, RacingMutatorBreaksNothingButItsOwnQueue) {
                                 {LiveDevice::kStatusAt, 1, true}};
       if (!live_->queue().Add(buffers, 1)) break;
       live_->queue().Publish();
-      live_->driver().Notify(0);
     }
     ASSERT_EQ(live_->rig().Ping(), OK);
     live_->driver().status();

@@ -31,6 +31,10 @@ LiveDevice::LiveDevice(const Setup& setup)
   config.mutable_virtio_blk()->set_queue_threads(setup.queue_threads);
   BackendConfig* backend = config.add_backends();
   backend->mutable_image()->set_format(RAW);
+  if (setup.iops > 0) {
+    backend->mutable_throttle()->set_iops(setup.iops);
+    backend->mutable_throttle()->set_burst_ios(1);
+  }
   if (setup.in_process) {
     backend->mutable_image()->set_fd(disk_fd_);
     rig_ = FrameRig::InProcess("virtio_blk", MakeDevice, config);

@@ -36,6 +36,7 @@ class LiveDevice {
     int disk_fd = -1;
     unsigned queues = 1;  // at most kMostQueues
     unsigned queue_threads = 0;
+    uint32_t iops = 0;  // 0: no limit
     bool in_process = false;
   };
 
