@@ -10,9 +10,8 @@
 //          with an error (for the launcher's log) when a peer breaks the
 //          protocol. A request that is merely wrong is answered by an Ack that
 //          says so; a posted store that is wrong is dropped and counted.
-// THREADS  The loop. A device's queue groups run beside it (queue_threads.h),
-// but
-//          for doorbells every frame finds them at rest.
+// THREADS  The loop. A device's queue groups run beside it (queue_threads.h);
+//          every frame but a doorbell finds them at rest.
 //
 // System calls, once it serves: ppoll, recvmsg, sendmsg, pwritev2 (eventfds,
 // log, state), preadv2 (state), close; clock_gettime through the vDSO.

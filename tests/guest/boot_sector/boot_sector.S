@@ -37,13 +37,7 @@ _start:
 1:      sti
         cld
         movb %dl, drive
-        # The firmware still flushes its own line to the same port: four ticks of
-        # the BIOS clock, a fifth of a second, let it finish.
-        movw $4, %cx
-6:      movw 0x46c, %ax
-7:      cmpw 0x46c, %ax
-        je 7b
-        loop 6b
+        call let_firmware_finish
         movw $say_start, %si
         call print
 

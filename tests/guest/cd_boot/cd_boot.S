@@ -25,6 +25,7 @@ _start:
 1:      sti
         cld
         movb %dl, drive
+        call let_firmware_finish
         movw $say_start, %si
         call print
 

@@ -47,6 +47,7 @@ _start:
 1:      sti
         cld
         movb %dl, drive
+        call let_firmware_finish
 
         movw $0xb102, %ax       # find 1000:0012
         movw $0x0012, %cx
@@ -181,40 +182,10 @@ handler:
         iret
 .endif
 
-fail:   movb %ah, %dl
-        movw $say_fail, %si
-        call print
-        movb %dl, %al
-        call print_hex
-        movw $say_end, %si
-        call print
 halt:   hlt
         jmp halt
 
-print:  lodsb
-        testb %al, %al
-        jz 9f
-        call print_byte
-        jmp print
-9:      ret
-
-print_hex:
-        pushw %ax
-        shrb $4, %al
-        call print_digit
-        popw %ax
-        andb $0x0f, %al
-print_digit:
-        addb $'0', %al
-        cmpb $'9', %al
-        jbe print_byte
-        addb $'a' - '9' - 1, %al
-print_byte:
-        pushw %dx
-        movw $0x3f8, %dx
-        outb %al, %dx
-        popw %dx
-        ret
+.include "serial.inc"
 
 .if BENCH
 say_start:  .asciz "\r\nBENCH start\r\n"
