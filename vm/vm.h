@@ -2,8 +2,8 @@
 // makes everything that the VM needs, and becomes the launcher.
 //
 // TRUST    Runs before anything hostile does, with the user's own rights, and
-//          is gone by exec when the first process starts. Only --check stays, for
-//          what the demo guest reports.
+//          is gone by exec when the first process starts. Only --check
+//          stays, for what the demo guest reports.
 // ERRORS   Printed; the exit status (base/exit_code.h).
 // THREADS  One.
 

@@ -24,8 +24,8 @@
 //          that breaks a queue's rules gets DEVICE_NEEDS_RESET and nothing else
 //          is done until it resets (§2.1.2). Saved state may be hostile.
 // ERRORS   None upward.
-// THREADS  The service's loop; for a group's queues Serve, Poll, HasRoom, Alive,
-//          Complete and Fail on the group's thread as well.
+// THREADS  The service's loop; for a group's queues Serve, Poll, HasRoom,
+//          Alive, Complete and Fail on the group's thread as well.
 // SPEC     VIRTIO 1.2 §2, §3, §4.1.
 
 #ifndef BULKHEAD_SERVICES_VIRTIO_TRANSPORT_H_
