@@ -11,7 +11,10 @@ namespace bulkhead::misbehaving {
 
 int* volatile nowhere = nullptr;
 
-__attribute__((noinline)) void FollowNowhere() { *nowhere = 1; }
+// The kernel is to find it, in a build with sanitizers as well.
+__attribute__((noinline, no_sanitize("undefined"))) void FollowNowhere() {
+  *nowhere = 1;
+}
 
 __attribute__((noinline)) void OpenAFile() {
   syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
