@@ -217,6 +217,70 @@ TEST(NvmeControllerTest, CoalescedInterruptComesAtTheThresholdOrInTime) {
   EXPECT_EQ(rig.interrupts(3), 2);
 }
 
+void PushReads(ControllerRig& rig, int count) {
+  for (int i = 0; i < count; ++i) {
+    rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  }
+  rig.Ring(1);
+  rig.Turns();
+}
+
+// Who answers an interrupt looks at its queue until that is empty.
+TEST(NvmeControllerTest, AHostThatHasNotAnsweredYetIsNotInterruptedAgain) {
+  for (const bool shadowed : {false, true}) {
+    ControllerRig rig;
+    rig.CreateIoQueuePair(1, 64, 3);
+    if (shadowed) rig.UseShadowDoorbells();
+    PushReads(rig, 2);
+    PushReads(rig, 1);
+    EXPECT_EQ(rig.interrupts(3), 1);
+    // It has taken what it was told of, and has not seen the third.
+    rig.Reap(1);
+    rig.Turns();
+    EXPECT_EQ(rig.interrupts(3), 1);
+    rig.Reap(1);
+    rig.Turns();
+    EXPECT_EQ(rig.interrupts(3), 2);
+    rig.Reap(1);
+    PushReads(rig, 1);
+    EXPECT_EQ(rig.interrupts(3), 3);
+  }
+}
+
+TEST(NvmeControllerTest, AHostThatHasTakenAllIsNotInterruptedAnyMore) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1, 64, 3);
+  PushReads(rig, 1);
+  PushReads(rig, 1);
+  rig.Reap(1);
+  rig.Reap(1);
+  rig.Turns();
+  EXPECT_EQ(rig.interrupts(3), 1);
+}
+
+TEST(NvmeControllerTest, AHostThatDoesNotAnswerIsInterruptedAgainInTime) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1, 64, 3);
+  PushReads(rig, 1);
+  PushReads(rig, 1);
+  EXPECT_EQ(rig.interrupts(3), 1);
+  EXPECT_LE(rig.controller->Run(rig.context.Now()).deadline,
+            rig.context.Now() + 100'000);
+  rig.context.Advance(100'000);
+  rig.Turns();
+  EXPECT_EQ(rig.interrupts(3), 2);
+}
+
+// The host of one queue says nothing about that of the other.
+TEST(NvmeControllerTest, AVectorOfTwoQueuesIsSignalledForEachCompletion) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1, 64, 3);
+  rig.CreateIoQueuePair(2, 64, 3);
+  PushReads(rig, 1);
+  PushReads(rig, 1);
+  EXPECT_EQ(rig.interrupts(3), 2);
+}
+
 // ---- saved states
 
 TEST(NvmeControllerTest, SavedStateGoesOnInAnotherController) {

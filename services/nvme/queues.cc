@@ -11,6 +11,13 @@ namespace {
 constexpr uint64_t kEntryBytes = sizeof(Command);
 constexpr Nanoseconds kCoalescingUnit = 100'000;  // §5.21.1.8
 
+// What a host may take to answer an interrupt, before another one is sent.
+constexpr Nanoseconds kAnswerTime = 100'000;
+
+uint32_t Distance(uint32_t from, uint32_t to, uint32_t entries) {
+  return to >= from ? to - from : to + entries - from;
+}
+
 }  // namespace
 
 void Queues::Reset() {
@@ -32,6 +39,7 @@ void Queues::ForgetGroups() {
   for (auto& value : rung_) value = kNotRung;
   counted_ = {};
   holds_back_ = false;
+  CountQueuesOfVectors();
 }
 
 // Whatever may have been coalesced is signalled: too often does no harm.
@@ -84,6 +92,7 @@ void Queues::CreateCompletion(uint16_t id, uint64_t base, uint32_t entries,
   queue.vector = vector;
   queue.interrupts = interrupts;
   reserved_[id] = 0;
+  CountQueuesOfVectors();
   if (IsShadowed(id)) {
     dma_.Store32(state_.shadow_doorbells + CompletionOffset(id), 0);
     StoreEventIndex(CompletionOffset(id), 0);
@@ -97,6 +106,7 @@ void Queues::DeleteSubmission(uint16_t id) {
 
 void Queues::DeleteCompletion(uint16_t id) {
   state_.completion[id] = CompletionQueue();
+  CountQueuesOfVectors();
 }
 
 bool Queues::CompletionIsUsed(uint16_t id) const {
@@ -205,10 +215,8 @@ void Queues::SetTail(uint16_t id, uint32_t value) {
 // The head may go as far as what has been posted.
 void Queues::SetHead(uint16_t id, uint32_t value) {
   CompletionQueue& queue = state_.completion[id];
-  const uint32_t advance = value >= queue.head
-                               ? value - queue.head
-                               : value + queue.entries - queue.head;
-  if (value >= queue.entries || advance > Used(queue)) {
+  if (value >= queue.entries ||
+      Distance(queue.head, value, queue.entries) > Used(queue)) {
     return BadDoorbell(group_of_completion(id));
   }
   queue.head = static_cast<uint16_t>(value);
@@ -458,14 +466,51 @@ Vectors Queues::TakeInterrupts(unsigned group, Nanoseconds now,
       }
     }
   }
-  const Vectors now_raised = raised;
+  Vectors now_raised = raised;
   raised.reset();
+  for (uint64_t left = now_raised.to_ullong(); left != 0; left &= left - 1) {
+    const auto vector = static_cast<uint32_t>(std::countr_zero(left));
+    now_raised[vector] = IsToBeTold(group, vector, now, deadline);
+  }
   // Not touched where nothing is ever counted: groups may share a vector.
   for (uint64_t left = now_raised.to_ullong(); left != 0; left &= left - 1) {
     uint32_t& counted = counted_[static_cast<size_t>(std::countr_zero(left))];
     if (counted != 0) counted = 0;
   }
   return now_raised;
+}
+
+void Queues::CountQueuesOfVectors() {
+  told_ = {};
+  sole_queue_.fill(kNoQueue);
+  std::array<uint32_t, kVectors> users = {};
+  for (uint16_t id = 0; id < kQueues; ++id) {
+    const CompletionQueue& queue = state_.completion[id];
+    if (queue.entries == 0 || queue.interrupts == 0) continue;
+    sole_queue_[queue.vector] = ++users[queue.vector] == 1 ? id : kNoQueue;
+  }
+}
+
+// Of a vector that is raised. Until its host has taken what the last interrupt
+// told it of, the vector stays raised and waits.
+bool Queues::IsToBeTold(unsigned group, uint32_t vector, Nanoseconds now,
+                        Nanoseconds* deadline) {
+  const uint16_t id = sole_queue_[vector];
+  if (id == kNoQueue || id == 0 || group_of_completion(id) != group) {
+    return true;
+  }
+  if (IsShadowed(id)) ReadHead(id);
+  const CompletionQueue& queue = state_.completion[id];
+  if (queue.head == queue.tail) return false;  // it has looked already
+  Told& told = told_[vector];
+  const uint32_t untaken = Distance(queue.head, told.tail, queue.entries);
+  if (now - told.since < kAnswerTime && untaken > 0 && untaken <= Used(queue)) {
+    groups_[group].raised[vector] = true;
+    *deadline = std::min(*deadline, told.since + kAnswerTime);
+    return false;
+  }
+  told = {now, queue.tail};
+  return true;
 }
 
 // A host that interrupts by INTx is told to ring the head's register, always.

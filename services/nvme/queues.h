@@ -51,6 +51,7 @@ class Queues {
         logs_(logs),
         dma_(dma) {
     for (auto& value : rung_) value = kNotRung;
+    sole_queue_.fill(kNoQueue);
   }
 
   // Every queue as after a controller reset: none.
@@ -131,7 +132,9 @@ class Queues {
 
   // ---- interrupts
 
-  // A group's vectors to signal now. `*deadline`: when to look again.
+  // A group's vectors to signal now. `*deadline`: when to look again. A host
+  // that has not taken yet what an interrupt told it of will look at its queue
+  // anyway: it is told of more only when it has, or seems to have forgotten.
   Vectors TakeInterrupts(unsigned group, Nanoseconds now,
                          Nanoseconds* deadline);
   // Vectors wait for more completions, whoever's.
@@ -153,6 +156,7 @@ class Queues {
 
  private:
   static constexpr uint32_t kNotRung = ~uint32_t{0};
+  static constexpr uint16_t kNoQueue = kQueues;
 
   struct alignas(64) Group {
     uint32_t next = 0;  // round robin goes on here; group 0: state_.next_queue
@@ -196,6 +200,9 @@ class Queues {
   bool FetchFrom(uint16_t id, Command* command);
   void Post(uint16_t cq_id, const Completion& completion);
   void CountForInterrupt(uint16_t cq_id);
+  void CountQueuesOfVectors();
+  bool IsToBeTold(unsigned group, uint32_t vector, Nanoseconds now,
+                  Nanoseconds* deadline);
 
   const unsigned group_count_;
   QueueState& state_;
@@ -212,6 +219,14 @@ class Queues {
   std::array<uint32_t, kVectors> counted_ = {};  // coalesced completions
   std::array<Nanoseconds, kVectors> since_ = {};
   bool holds_back_ = false;  // some vector has completions held back
+  // The completion queue whose the vector is, and no other's; or kNoQueue.
+  std::array<uint16_t, kVectors> sole_queue_;
+  // The last interrupt of such a vector.
+  struct Told {
+    Nanoseconds since = 0;
+    uint16_t tail = 0;  // of the queue, then
+  };
+  std::array<Told, kVectors> told_ = {};
 };
 
 }  // namespace bulkhead::nvme
