@@ -43,6 +43,15 @@ class RecentEvents {
   uint32_t situation_ = 0;
 };
 
+// Between two looks of a spin that has found nothing for `waited`. The CPU may
+// share its core with a guest's, which has it while this one pauses: the longer
+// the wait, the more so. It delays what comes by a twentieth at most.
+inline void PauseInSpin(Nanoseconds waited) {
+  constexpr uint64_t kMostPauses = 32;  // about 1 us
+  const uint64_t pauses = std::min(waited / 1000, kMostPauses);
+  for (uint64_t i = 0; i < pauses; ++i) __builtin_ia32_pause();
+}
+
 class AdaptiveSpin {
  public:
   static constexpr uint32_t kMostPauses = 256;

@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kMinRam = uint64_t{16} << 20;
 constexpr uint64_t kMaxRam = uint64_t{1} << 40;
 constexpr uint32_t kMaxVcpus = 64;
+constexpr uint32_t kMaxSpinLimitUs = 1000;  // a service takes no more
 constexpr int kMaxDevices = 16;
 constexpr uint64_t kMinCache = 512 << 10;  // of what a disk remembers
 constexpr uint64_t kMaxCache = uint64_t{128} << 20;
@@ -95,6 +96,12 @@ class Checker {
     if (spec_.access_deadline_ms() > 60000) {
       Error("access_deadline_ms", "BH-C103", "longer than QEMU waits",
             "at most 60000");
+    }
+    if (spec_.spin_limit_us() > kMaxSpinLimitUs) {
+      Error(
+          "spin_limit_us", "BH-C103",
+          absl::StrCat(spec_.spin_limit_us(), " is longer than a sleep costs"),
+          absl::StrCat("at most ", kMaxSpinLimitUs, "; 0: never spin"));
     }
     if (machine->vcpus() == 0) machine->set_vcpus(1);
     if (machine->vcpus() > kMaxVcpus) {

@@ -73,6 +73,7 @@ TEST(DescriptionTest, NvmeNeedsNamespacesAndHasTheSerialNumberItself) {
 TEST(DescriptionTest, EveryMistakeIsToldAtOnce) {
   const std::string errors = ErrorOf(R"(name: "Web"
 machine { memory: "17" vcpus: 99 }
+spin_limit_us: 1001
 devices { id: "a" slot: "00:04.0"
   lsi53c895a { target { id: 7 disk { image: "x" } }
                target { id: 1 disk { block_size: 100 image: "y" } }
@@ -85,6 +86,7 @@ devices { id: "b" slot: "4" }
   EXPECT_THAT(errors, HasSubstr("vm.textproto:2:11: error BH-C103: "
                                 "machine.memory: 17B is not possible"));
   EXPECT_THAT(errors, HasSubstr("machine.vcpus: 99 is too many"));
+  EXPECT_THAT(errors, HasSubstr("spin_limit_us: 1001 is longer than"));
   EXPECT_THAT(errors,
               HasSubstr("devices[0].lsi53c895a.target[0].id: 7 is not a"));
   EXPECT_THAT(errors, HasSubstr("target[1].disk.block_size: 100 is not"));

@@ -368,7 +368,8 @@ absl::StatusOr<Plan> MakePlan(const Description& description,
     planned.config.set_vm_name(plan.name);
     planned.config.set_device_id(device.id());
     planned.config.set_ram_bytes(plan.ram_bytes);
-    planned.config.mutable_polling()->set_spin_limit_us(inputs.spin_limit_us);
+    planned.config.mutable_polling()->set_spin_limit_us(
+        spec.has_spin_limit_us() ? spec.spin_limit_us() : inputs.spin_limit_us);
     planned.model->configure(device, absl::StrCat("devices[", i, "]"),
                              &planned.config, &planned.images);
     if (planned.config.has_virtio_blk() &&

@@ -130,7 +130,8 @@ struct PlanInputs {
   // and its shim's.
   uid_t first_id = kDefaultFirstId;
   bool no_io_uring = false;  // the host does not permit it: workers instead
-  // How long a service or shim may spin before it sleeps.
+  // How long a service or shim may spin before it sleeps, where the description
+  // says nothing.
   uint32_t spin_limit_us = 0;
   // Of devices that do not say how many they want.
   uint32_t queue_threads = 1;

@@ -69,6 +69,23 @@ TEST(PlanTest, QueueThreadsAreTheHostsUnlessTheDeviceSays) {
   EXPECT_EQ(plan->devices[3].config.nvme().queue_threads(), 2u);
 }
 
+TEST(PlanTest, SpinLimitIsTheHostsUnlessTheDescriptionSays) {
+  PlanInputs inputs = Inputs();
+  inputs.spin_limit_us = 500;
+  const auto limit = [&](const std::string& field) {
+    absl::StatusOr<Plan> plan = MakePlan(
+        Described("name: \"vm\" machine { memory: \"64MiB\" } " + field +
+                  " boot { kernel: \"k\" } devices { id: \"a\" virtio_blk { "
+                  "disk { image: \"a\" format: RAW } } }"),
+        inputs);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan->devices[0].config.polling().spin_limit_us();
+  };
+  EXPECT_EQ(limit(""), 500u);
+  EXPECT_EQ(limit("spin_limit_us: 0"), 0u);
+  EXPECT_EQ(limit("spin_limit_us: 20"), 20u);
+}
+
 TEST(PlanTest, EveryDeviceHasAServiceAndAShimWithIdsOfTheirOwn) {
   const Plan plan = PlanOf(TwoDevices());
   ASSERT_EQ(plan.processes.size(), 6u);

@@ -200,8 +200,10 @@ class Run {
     absl::Status status =
         flags_.no_qemu ? PlanWithoutQemu(&inputs) : PlanWithQemu(&inputs);
     if (!status.ok()) return status;
-    // Spinning pays only where another CPU is free for it.
-    constexpr uint32_t kSpinLimitUs = 100;
+    // Spinning pays only where another CPU is free for it. A guest that waits
+    // for each request comes again within this time; to wake a service costs it
+    // an exit to QEMU, a message to the shim and two sleepers' wake-ups.
+    constexpr uint32_t kSpinLimitUs = 500;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
     // The other CPUs are the guest's and the other devices'.

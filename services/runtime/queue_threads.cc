@@ -123,6 +123,7 @@ bool QueueThreads::Shared::Spin(Thread& thread, Nanoseconds* idle_since,
       *idle_since = now;
       until = now + budget;
     }
+    PauseInSpin(now - *idle_since);
     sched_yield();  // whom we have just woken may have been put on this CPU
   }
   return false;

@@ -214,6 +214,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
   Nanoseconds now = context_.Now();
   Nanoseconds until = now + budget;
   Nanoseconds look_at = now + kLookInterval;
+  uint64_t raised = context_.eventfd_interrupts().raised();
   for (int looks = 1; now < std::min(until, *deadline); now = context_.Now()) {
     const Turn turn = RunDevice(now);
     *deadline = turn.deadline;
@@ -226,7 +227,15 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
       *found = turn.busy || turn.worked;
       return absl::OkStatus();
     }
-    if (now < look_at) continue;
+    if (const uint64_t now_raised = context_.eventfd_interrupts().raised();
+        now_raised != raised) {
+      raised = now_raised;
+      sched_yield();  // whom that has woken may have been put on this CPU
+    }
+    if (now < look_at) {
+      PauseInSpin(now - *idle_since);
+      continue;
+    }
     look_at = now + kLookInterval;
     const bool was_open = shim_open_;
     int frames = 0;
