@@ -104,8 +104,6 @@ void Process::TakeFrame(const Frame& frame) {
     case Frame::kFault:
       failure_ = frame.fault().message().substr(0, kLongestWords);
       break;
-    case Frame::kFrontEndState:
-      break;
     case Frame::kBackendError:
     case Frame::kServiceLost:
       if (MaySpeak()) on_frame_(this, frame);

@@ -210,7 +210,9 @@ void Supervisor::EndQemu() {
 void Supervisor::EndDevices() {
   size_t asked = 0;
   for (const auto& process : processes_) {
-    if (process.get() == console_ || !process->can_send()) continue;
+    if (process->role() != JailedProcess::SERVICE || !process->can_send()) {
+      continue;
+    }
     process->outgoing().mutable_get_statistics();
     process->Send();
     ++asked;

@@ -54,10 +54,7 @@ void RemoteDevice::SettleIntx() {
   const bool is_high = link_.intx_level();
   if (is_high && !is_due && !has_stored) return;  // it may be about to fall
   intx_pending_ = false;
-  if (is_high) {
-    eventfds_.Raise(INTX, 0);
-    ++intx_raised_;
-  }
+  if (is_high) eventfds_.Raise(INTX, 0);
 }
 
 void RemoteDevice::TellEverything() {

@@ -55,7 +55,6 @@ class RemoteDevice : public DevicePort {
   void OnIntxUnmaskFd();
 
   const ServiceLink& link() const { return link_; }
-  uint64_t intx_raised() const { return intx_raised_; }
 
   bool Available() const override;
   const RegionShape& Region(uint32_t region) const override;
@@ -100,7 +99,6 @@ class RemoteDevice : public DevicePort {
   uint32_t intx_raised_before_ = 0;  // by the service, as of the unmask
   Nanoseconds intx_due_ = 0;
   bool intx_asked_ = false;  // for the store
-  uint64_t intx_raised_ = 0;
   RecentEvents recent_;
   uint32_t last_event_ = 0;
 };

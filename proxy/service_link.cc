@@ -94,7 +94,6 @@ void ServiceLink::Lose(absl::string_view why) {
   Forget();
   state_ = State::kLost;
   loss_ = std::string(why.data(), why.size());
-  ++counters_.losses;
 }
 
 Nanoseconds ServiceLink::handshake_deadline() const {
@@ -267,7 +266,6 @@ bool ServiceLink::Await(Nanoseconds deadline) {
   }
   awaited_count_ = 0;
   slow_ = true;
-  ++counters_.missed_deadlines;
   return false;
 }
 
@@ -279,7 +277,6 @@ void ServiceLink::Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
   write->set_offset(offset);
   write->set_size_bytes(size_bytes);
   write->set_value(value);
-  ++counters_.stores;
   Send({}, &last_store_);
 }
 
@@ -367,9 +364,7 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
     while (at < data.size() && asked < kWindow) {
       const uint32_t size_bytes =
           PieceBytes(offset + at, data.size() - at, narrow);
-      if (LoadShadow(region, offset + at, size_bytes, &data[at])) {
-        ++counters_.shadowed_loads;
-      } else {
+      if (!LoadShadow(region, offset + at, size_bytes, &data[at])) {
         if (!MakeRoomForAnswer()) return;
         RegionRead* read = channel_->outgoing().mutable_region_read();
         read->set_region(region);
@@ -377,7 +372,6 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
         read->set_size_bytes(size_bytes);
         uint64_t sequence;
         if (!Send({}, &sequence)) return;
-        ++counters_.loads;
         values[asked] = ~uint64_t{0};
         Expect(sequence, /*is_load=*/true, /*is_awaited=*/true, &values[asked]);
         pieces[asked++] = {at, size_bytes};

@@ -47,14 +47,6 @@ struct Deadlines {
   Nanoseconds spin = 0;
 };
 
-struct LinkCounters {
-  uint64_t loads = 0;
-  uint64_t shadowed_loads = 0;
-  uint64_t stores = 0;
-  uint64_t missed_deadlines = 0;
-  uint64_t losses = 0;
-};
-
 class ServiceLink {
  public:
   // kDescribed: the service's Hello has come and is sound; whoever owns the
@@ -129,8 +121,6 @@ class ServiceLink {
   // How often the service has raised INTx by itself.
   uint32_t intx_raised() const;
 
-  const LinkCounters& counters() const { return counters_; }
-
  private:
   struct Owed {
     uint64_t sequence;
@@ -196,7 +186,6 @@ class ServiceLink {
   Nanoseconds waited_ = 0;
   uint64_t barrier_ = 0;       // sequence of the Ping that is out; 0: none
   uint64_t barrier_done_ = 0;  // all frames up to here are known as applied
-  LinkCounters counters_;
 };
 
 }  // namespace bulkhead::proxy

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -47,10 +46,6 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
     settings.deadlines.access = config.access_deadline_ms() * kMillisecond;
     settings.deadlines.reset =
         std::max(settings.deadlines.reset, settings.deadlines.access);
-  }
-  if (config.handshake_deadline_ms() != 0) {
-    settings.deadlines.handshake =
-        config.handshake_deadline_ms() * kMillisecond;
   }
   if (CpuCount() >= 2) {
     settings.deadlines.spin =
@@ -138,12 +133,6 @@ void Shim::Report() {
     SendControl();
   }
   reported_lost_ = lost;
-  if (front_end_.connected() != reported_connected_) {
-    reported_connected_ = front_end_.connected();
-    control_.outgoing().mutable_front_end_state()->set_connected(
-        reported_connected_);
-    SendControl();
-  }
 }
 
 void Shim::HandleControl() {
@@ -155,40 +144,14 @@ void Shim::HandleControl() {
   if (received == Channel::Received::kNothing) return;
   const Frame& request = control_.incoming();
   control_.outgoing().set_in_reply_to(request.sequence());
-  switch (request.body_case()) {
-    case Frame::kPing:
-      control_.outgoing().mutable_ack();
-      break;
-    case Frame::kReplaceChannel:
-      device_.Connect(control_.TakeFd(0));
-      reported_lost_ = false;
-      control_.outgoing().mutable_ack();
-      break;
-    case Frame::kGetStatistics:
-      AnswerStatistics();
-      break;
-    default:
-      control_.outgoing().mutable_ack()->set_error(UNKNOWN_REQUEST);
+  Ack* ack = control_.outgoing().mutable_ack();
+  if (request.has_replace_channel()) {
+    device_.Connect(control_.TakeFd(0));
+    reported_lost_ = false;
+  } else {
+    ack->set_error(UNKNOWN_REQUEST);
   }
   SendControl();
-}
-
-void Shim::AnswerStatistics() {
-  const LinkCounters& counters = device_.link().counters();
-  const std::pair<const char*, uint64_t> all[] = {
-      {"loads", counters.loads},
-      {"shadowed_loads", counters.shadowed_loads},
-      {"stores", counters.stores},
-      {"missed_deadlines", counters.missed_deadlines},
-      {"services_lost", counters.losses},
-      {"intx_raised_again", device_.intx_raised()},
-  };
-  Statistics* statistics = control_.outgoing().mutable_statistics();
-  for (const auto& [name, value] : all) {
-    Statistic* counter = statistics->add_counters();
-    counter->set_name(name);
-    counter->set_value(value);
-  }
 }
 
 void Shim::SendControl() {

@@ -47,7 +47,6 @@ class Shim {
   void ServeFrontEnd();
   void Report();
   void HandleControl();
-  void AnswerStatistics();
   // Sends what is in control_.outgoing(); a launcher that is gone ends Run.
   void SendControl();
 
@@ -61,7 +60,6 @@ class Shim {
   uint32_t situation_ = 0;
   int turns_without_wait_ = 0;
   bool ended_ = false;
-  bool reported_connected_ = false;
   bool reported_lost_ = false;
 };
 

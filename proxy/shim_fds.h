@@ -18,7 +18,7 @@ inline constexpr int kShimLogFd = 2;
 // (proto/service_fds.h).
 inline constexpr int kShimChannelFd = 3;
 
-// SOCK_SEQPACKET to the launcher: Configure, ReplaceChannel, statistics.
+// SOCK_SEQPACKET to the launcher: Configure, ReplaceChannel, ServiceLost.
 inline constexpr int kShimControlFd = 4;
 
 // A unix SOCK_STREAM socket: bound and listening, QEMU connects to it, once at

@@ -18,6 +18,8 @@
 namespace bulkhead::proxy {
 namespace {
 
+constexpr Nanoseconds kHandshakeTime = 300'000'000;
+
 std::pair<int, int> ChannelPair() {
   std::array<int, 2> fds = {-1, -1};
   socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data());
@@ -54,9 +56,9 @@ ShimRig::ShimRig(FakeService::Options options, FrontEndKind kind) {
   config->set_ram_device(status.st_dev);
   config->set_ram_inode(status.st_ino);
   config->set_ram_bytes(kRamBytes);
-  config->set_handshake_deadline_ms(300);
   control_->Send().IgnoreError();
   ShimSettings settings = ReceiveSettings(*shim_control_).value();
+  settings.deadlines.handshake = kHandshakeTime;
   settings.deadlines.acknowledge = kAcknowledgeTime;
   WaitForControl(Frame::kHello);
 

@@ -3,7 +3,6 @@
 #include <poll.h>
 
 #include <iterator>
-#include <utility>
 
 namespace bulkhead::proxy {
 
@@ -28,12 +27,6 @@ void Adapter::Report() {
     control_.outgoing().mutable_service_lost()->set_message(device_.loss());
     SendControl();
   }
-  if (front_end_.connected() != reported_connected_) {
-    reported_connected_ = front_end_.connected();
-    control_.outgoing().mutable_front_end_state()->set_connected(
-        reported_connected_);
-    SendControl();
-  }
 }
 
 void Adapter::HandleControl() {
@@ -43,26 +36,9 @@ void Adapter::HandleControl() {
     return;
   }
   if (received == Channel::Received::kNothing) return;
-  const Frame& request = control_.incoming();
-  Frame& answer = control_.outgoing();
-  answer.set_in_reply_to(request.sequence());
-  if (request.body_case() == Frame::kGetStatistics) {
-    const XRemoteCounters& counters = device_.counters();
-    const std::pair<const char*, uint64_t> all[] = {
-        {"loads", counters.loads},
-        {"stores", counters.stores},
-        {"missed_deadlines", counters.missed_deadlines},
-        {"memory_tables", counters.memory_tables},
-    };
-    for (const auto& [name, value] : all) {
-      Statistic* counter = answer.mutable_statistics()->add_counters();
-      counter->set_name(name);
-      counter->set_value(value);
-    }
-  } else {
-    answer.mutable_ack()->set_error(
-        request.body_case() == Frame::kPing ? OK : UNKNOWN_REQUEST);
-  }
+  // The launcher asks an adapter nothing.
+  control_.outgoing().set_in_reply_to(control_.incoming().sequence());
+  control_.outgoing().mutable_ack()->set_error(UNKNOWN_REQUEST);
   SendControl();
 }
 

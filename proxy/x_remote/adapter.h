@@ -32,7 +32,6 @@ class Adapter {
   FrontEnd& front_end_;
   bool ended_ = false;
   bool reported_lost_ = false;
-  bool reported_connected_ = false;
 };
 
 }  // namespace bulkhead::proxy

@@ -183,7 +183,6 @@ bool XRemoteDevice::Await(uint64_t deadline, uint64_t* last) {
     slow_ = false;
     return true;
   }
-  if (!slow_) ++counters_.missed_deadlines;
   slow_ = true;
   return false;
 }
@@ -294,7 +293,6 @@ bool XRemoteDevice::Contains(uint32_t region, uint64_t offset,
 
 uint64_t XRemoteDevice::ReadPiece(uint32_t region, uint64_t offset,
                                   uint32_t size_bytes) {
-  ++counters_.loads;
   if (region == kConfigRegion) {
     return AskConfig(static_cast<uint32_t>(offset), size_bytes);
   }
@@ -331,7 +329,6 @@ bool XRemoteDevice::Read(uint32_t region, uint64_t offset,
 
 void XRemoteDevice::WritePiece(uint32_t region, uint64_t offset,
                                uint32_t size_bytes, uint64_t value) {
-  ++counters_.stores;
   if (owed_ >= kMaxOwed) {
     uint64_t ignored;
     Poll();
@@ -401,7 +398,6 @@ void XRemoteDevice::SendMemory() {
     table.offset[i] = ranges[i].ram_offset;
     fds[i] = ram_fd_;
   }
-  ++counters_.memory_tables;
   Send(Command::kSyncSysmem, BytesOf(table), {fds.data(), count});
 }
 

@@ -41,13 +41,6 @@ struct XRemoteDeadlines {
   uint64_t reset_ns = 500'000'000;
 };
 
-struct XRemoteCounters {
-  uint64_t loads = 0;
-  uint64_t stores = 0;
-  uint64_t missed_deadlines = 0;
-  uint64_t memory_tables = 0;
-};
-
 class XRemoteDevice : public DevicePort {
  public:
   // Takes `socket`, connected to the process's x-remote-object, over; `ram_fd`
@@ -69,7 +62,6 @@ class XRemoteDevice : public DevicePort {
 
   bool lost() const { return socket_ < 0; }
   const std::string& loss() const { return loss_; }
-  const XRemoteCounters& counters() const { return counters_; }
 
   bool Available() const override { return !lost(); }
   const RegionShape& Region(uint32_t region) const override;
@@ -138,7 +130,6 @@ class XRemoteDevice : public DevicePort {
   int resample_fd_;
   int raise_fd_ = -1;   // QEMU's
   int unmask_fd_ = -1;  // KVM's, of QEMU
-  XRemoteCounters counters_;
 };
 
 }  // namespace bulkhead::proxy
