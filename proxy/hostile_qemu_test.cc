@@ -17,7 +17,7 @@ using vfio_user::Command;
 using vfio_user::Header;
 
 constexpr uint32_t kTriggerEventfd =
-    vfio_user::kSetDataEventfd | vfio_user::kSetTrigger;
+    VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
 
 void ExpectStillServing(ShimRig& rig) {
   auto next = rig.Attach();
@@ -154,18 +154,20 @@ TEST(HostileQemuTest, NonsenseInSetIrqsIsInvalid) {
   EXPECT_EQ(set(kTriggerEventfd, 2, ~0u, 2), uint32_t{EINVAL});
   EXPECT_EQ(set(kTriggerEventfd, 2, 2, ~0u), uint32_t{EINVAL});
   EXPECT_EQ(set(kTriggerEventfd, 2, 0, 3, {irq.fd()}), uint32_t{EINVAL});
-  EXPECT_EQ(set(vfio_user::kSetDataBool | vfio_user::kSetTrigger, 2, 0, 100),
-            uint32_t{EINVAL});  // booleans missing
-  EXPECT_EQ(set(vfio_user::kSetDataNone | vfio_user::kSetUnmask, 2, 0, 1),
+  EXPECT_EQ(
+      set(VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER, 2, 0, 100),
+      uint32_t{EINVAL});  // booleans missing
+  EXPECT_EQ(set(VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 2, 0, 1),
             uint32_t{ENOTTY});
-  EXPECT_EQ(set(vfio_user::kSetDataEventfd | vfio_user::kSetMask, 0, 0, 1,
+  EXPECT_EQ(set(VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_MASK, 0, 0, 1,
                 {irq.fd()}),
             uint32_t{ENOTTY});
   // Error and request notifiers are taken, and closed.
-  EXPECT_EQ(set(kTriggerEventfd, vfio_user::kErr, 0, 1, {irq.fd()}), 0u);
+  EXPECT_EQ(set(kTriggerEventfd, VFIO_PCI_ERR_IRQ_INDEX, 0, 1, {irq.fd()}), 0u);
   // DATA_NONE and TRIGGER raises a vector.
   EXPECT_EQ(set(kTriggerEventfd, 0, 0, 1, {irq.fd()}), 0u);
-  EXPECT_EQ(set(vfio_user::kSetDataNone | vfio_user::kSetTrigger, 0, 0, 1), 0u);
+  EXPECT_EQ(set(VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, 1),
+            0u);
   EXPECT_EQ(irq.Take(), 1u);
 }
 
@@ -179,7 +181,8 @@ TEST(HostileQemuTest, OnlyEventfdsBecomeInterrupts) {
   const int memfd = memfd_create("x", MFD_CLOEXEC);
   for (int fd : {pipe_ends[1], memfd}) {
     EXPECT_EQ(
-        qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {fd}).error(),
+        qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {fd})
+            .error(),
         uint32_t{EINVAL});
   }
   EXPECT_FALSE(rig.service().HasVector(INTX, 0));

@@ -15,8 +15,9 @@ namespace {
 using vfio_user::Command;
 
 constexpr uint32_t kTriggerEventfd =
-    vfio_user::kSetDataEventfd | vfio_user::kSetTrigger;
-constexpr uint32_t kUnmaskNow = vfio_user::kSetDataNone | vfio_user::kSetUnmask;
+    VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+constexpr uint32_t kUnmaskNow =
+    VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK;
 
 // QEMU's monitor must answer within 100 ms, and waits for the access.
 constexpr double kPatienceMs = 100;
@@ -32,16 +33,18 @@ double MillisecondsOf(const std::function<void()>& action) {
 // The device is gone, QEMU is well served, and a new service brings it back.
 void ExpectLostAndReplaceable(ShimRig& rig, VfioUserClient& qemu) {
   EXPECT_TRUE(rig.WaitForControl(Frame::kServiceLost));
-  EXPECT_LT(MillisecondsOf([&] {
-              EXPECT_EQ(qemu.Read(0, 0x100, 4), 0xffffffffu);
-              EXPECT_EQ(qemu.Read(7, 0, 2), 0xffffu);
-              EXPECT_EQ(qemu.Write(0, 0x100, 4, 1).error(), 0u);
-              EXPECT_EQ(qemu.Map(0x10000000, 0x1000, 0, -1).error(), 0u);
-              EXPECT_EQ(qemu.Ask(Command::kDeviceReset, "").error(), 0u);
-              EXPECT_EQ(
-                  qemu.SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1).error(), 0u);
-            }),
-            kPatienceMs);
+  EXPECT_LT(
+      MillisecondsOf([&] {
+        EXPECT_EQ(qemu.Read(0, 0x100, 4), 0xffffffffu);
+        EXPECT_EQ(qemu.Read(7, 0, 2), 0xffffu);
+        EXPECT_EQ(qemu.Write(0, 0x100, 4, 1).error(), 0u);
+        EXPECT_EQ(qemu.Map(0x10000000, 0x1000, 0, -1).error(), 0u);
+        EXPECT_EQ(qemu.Ask(Command::kDeviceReset, "").error(), 0u);
+        EXPECT_EQ(
+            qemu.SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1).error(),
+            0u);
+      }),
+      kPatienceMs);
   rig.ReplaceService();
   ASSERT_TRUE(rig.service().WaitFor(Frame::kReset, 1));
   EXPECT_EQ(qemu.Write(0, 0x100, 4, 77).error(), 0u);
@@ -60,17 +63,17 @@ TEST(HostileServiceTest, LieAboutInterruptsCostsTheServiceItsOwnOnly) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   for (uint32_t count : {1u, 0u, 0xffffffffu}) {
-    qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+    qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
     rig.service().ClaimIntxRaised(count);
     EXPECT_LT(MillisecondsOf([&] { qemu->Read(0, 0x100, 4); }), kPatienceMs);
   }
   irq.Take(20);
   // The level is believed again as soon as the count stands still.
-  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
   EXPECT_GE(irq.Take(), 1u);
 }
 
@@ -82,8 +85,8 @@ TEST(HostileServiceTest, NewServiceIsToldMemoryInterruptsAndReset) {
   qemu->Map(0, 0x100000, 0, rig.ram_memfd());
   qemu->Map(0x100000, 0x1000, 0, -1);
   qemu->Map(0x200000, 0x100000, 0x200000, rig.ram_memfd());
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {intx.fd()});
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kMsix, 70, 1, {msix.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {intx.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_MSIX_IRQ_INDEX, 70, 1, {msix.fd()});
   rig.KillService();
   ASSERT_TRUE(rig.WaitForControl(Frame::kServiceLost));
   qemu->Unmap(0, 0x100000);

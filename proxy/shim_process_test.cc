@@ -55,9 +55,9 @@ class ShimProcessTest : public testing::Test {
   void UseDevice() {
     VfioUserClient qemu(socket());
     ASSERT_EQ(qemu.Negotiate().error(), 0u);
-    const auto region = qemu.Ask(
-        Command::kDeviceGetRegionInfo,
-        VfioUserClient::Bytes(vfio_user::RegionInfo{64, 0, 2, 0, 0, 0}));
+    const auto region =
+        qemu.Ask(Command::kDeviceGetRegionInfo,
+                 VfioUserClient::Bytes(vfio_region_info{64, 0, 2, 0, 0, 0}));
     ASSERT_EQ(region.fds.size(), 1u);
     close(region.fds[0]);
     EXPECT_EQ(qemu.Map(0, 0x1000, 0, ram_).error(), 0u);
@@ -68,9 +68,9 @@ class ShimProcessTest : public testing::Test {
     const auto set = [&](uint32_t flags, uint32_t index, int fd) {
       return qemu.SetIrqs(flags, index, 0, 1, {fd}).error();
     };
-    EXPECT_EQ(set(0x24, vfio_user::kIntx, irq), 0u);
-    EXPECT_EQ(set(0x14, vfio_user::kIntx, unmask), 0u);
-    EXPECT_EQ(set(0x24, vfio_user::kMsix, irq), 0u);
+    EXPECT_EQ(set(0x24, VFIO_PCI_INTX_IRQ_INDEX, irq), 0u);
+    EXPECT_EQ(set(0x14, VFIO_PCI_INTX_IRQ_INDEX, unmask), 0u);
+    EXPECT_EQ(set(0x24, VFIO_PCI_MSIX_IRQ_INDEX, irq), 0u);
     service_->SetIntx(true);
     const uint64_t one = 1;
     EXPECT_EQ(write(unmask, &one, sizeof one), 8);

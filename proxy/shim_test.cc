@@ -20,10 +20,12 @@ using testing::ElementsAre;
 using vfio_user::Command;
 
 constexpr uint32_t kTriggerEventfd =
-    vfio_user::kSetDataEventfd | vfio_user::kSetTrigger;
-constexpr uint32_t kUnmaskNow = vfio_user::kSetDataNone | vfio_user::kSetUnmask;
-constexpr uint32_t kMaskNow = vfio_user::kSetDataNone | vfio_user::kSetMask;
-constexpr uint32_t kDisable = vfio_user::kSetDataNone | vfio_user::kSetTrigger;
+    VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+constexpr uint32_t kUnmaskNow =
+    VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK;
+constexpr uint32_t kMaskNow = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK;
+constexpr uint32_t kDisable =
+    VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
 
 double MillisecondsOf(const std::function<void()>& action) {
   const auto start = std::chrono::steady_clock::now();
@@ -65,13 +67,13 @@ TEST(ShimTest, QemuFindsTheDevicesRegionsAndInterrupts) {
   EXPECT_EQ(device.As<vfio_user::DeviceInfo>().num_regions, 9u);
   EXPECT_EQ(device.As<vfio_user::DeviceInfo>().num_irqs, 5u);
   EXPECT_EQ(device.As<vfio_user::DeviceInfo>().flags,
-            vfio_user::kDeviceCanReset | vfio_user::kDeviceIsPci);
+            uint32_t{VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI});
 
   const auto region_size = [&](uint32_t index) {
     const auto reply = qemu->Ask(
         Command::kDeviceGetRegionInfo,
-        VfioUserClient::Bytes(vfio_user::RegionInfo{32, 0, index, 0, 0, 0}));
-    return reply.As<vfio_user::RegionInfo>().size_bytes;
+        VfioUserClient::Bytes(vfio_region_info{32, 0, index, 0, 0, 0}));
+    return reply.As<vfio_region_info>().size;
   };
   EXPECT_EQ(region_size(0), 4096u);
   EXPECT_EQ(region_size(1), 256u);
@@ -81,18 +83,18 @@ TEST(ShimTest, QemuFindsTheDevicesRegionsAndInterrupts) {
   const auto irq = [&](uint32_t index) {
     return qemu
         ->Ask(Command::kDeviceGetIrqInfo,
-              VfioUserClient::Bytes(vfio_user::IrqInfo{16, 0, index, 0}))
-        .As<vfio_user::IrqInfo>();
+              VfioUserClient::Bytes(vfio_irq_info{16, 0, index, 0}))
+        .As<vfio_irq_info>();
   };
-  EXPECT_EQ(irq(vfio_user::kIntx).count, 1u);
-  EXPECT_EQ(irq(vfio_user::kIntx).flags, vfio_user::kIrqEventfd |
-                                             vfio_user::kIrqMaskable |
-                                             vfio_user::kIrqAutomasked);
-  EXPECT_EQ(irq(vfio_user::kMsi).count, 4u);
-  EXPECT_EQ(irq(vfio_user::kMsix).count, 128u);
-  EXPECT_EQ(irq(vfio_user::kMsix).flags,
-            vfio_user::kIrqEventfd | vfio_user::kIrqNoResize);
-  EXPECT_EQ(irq(vfio_user::kErr).count, 1u);
+  EXPECT_EQ(irq(VFIO_PCI_INTX_IRQ_INDEX).count, 1u);
+  EXPECT_EQ(irq(VFIO_PCI_INTX_IRQ_INDEX).flags,
+            uint32_t{VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE |
+                     VFIO_IRQ_INFO_AUTOMASKED});
+  EXPECT_EQ(irq(VFIO_PCI_MSI_IRQ_INDEX).count, 4u);
+  EXPECT_EQ(irq(VFIO_PCI_MSIX_IRQ_INDEX).count, 128u);
+  EXPECT_EQ(irq(VFIO_PCI_MSIX_IRQ_INDEX).flags,
+            uint32_t{VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE});
+  EXPECT_EQ(irq(VFIO_PCI_ERR_IRQ_INDEX).count, 1u);
 }
 
 TEST(ShimTest, ConfigurationSpaceIsReadInPiecesOfFourBytes) {
@@ -201,15 +203,18 @@ TEST(ShimTest, IntxIsRaisedAgainAfterUnmaskWhileTheLineIsHigh) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  EXPECT_EQ(qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()})
-                .error(),
-            0u);
+  EXPECT_EQ(
+      qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()})
+          .error(),
+      0u);
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
-  EXPECT_EQ(qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1).error(), 0u);
+  EXPECT_EQ(qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1).error(),
+            0u);
   EXPECT_EQ(irq.Take(), 1u);
   rig.service().SetIntx(false);
-  EXPECT_EQ(qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1).error(), 0u);
+  EXPECT_EQ(qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1).error(),
+            0u);
   EXPECT_EQ(irq.Take(50), 0u);
 }
 
@@ -219,14 +224,15 @@ TEST(ShimTest, UnmaskBehindTheAcknowledgingStoreRaisesNothing) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   rig.service().Freeze(true);
   std::this_thread::sleep_for(std::chrono::milliseconds(10));
   qemu->PostedWrite(0, 0x14, 1, 4);
-  EXPECT_LT(MillisecondsOf(
-                [&] { qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1); }),
+  EXPECT_LT(MillisecondsOf([&] {
+              qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
+            }),
             50);  // QEMU does not wait for the service
   rig.service().SetIntx(false);
   rig.service().Freeze(false);
@@ -239,11 +245,11 @@ TEST(ShimTest, LineThatIsAcknowledgedAfterTheUnmaskIsNotRaisedAgain) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   qemu->Read(0, 0x14, 1);
-  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
   EXPECT_EQ(irq.Take(20), 0u);
   rig.service().SetIntx(false);
   qemu->PostedWrite(0, 0x14, 1, 4);
@@ -254,11 +260,11 @@ TEST(ShimTest, LineThatStaysHighAfterTheDriversStoreIsRaisedAgainAtOnce) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   qemu->Read(0, 0x14, 1);
-  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
   qemu->PostedWrite(0, 0x20, 1, 4);
   qemu->Read(0, 0x100, 1);  // applied by now
   EXPECT_LT(MillisecondsOf([&] { EXPECT_EQ(irq.Take(), 1u); }), 300);
@@ -268,11 +274,11 @@ TEST(ShimTest, LineThatNobodyAcknowledgesIsRaisedAgainInTime) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   qemu->Read(0, 0x14, 1);
-  qemu->SetIrqs(kUnmaskNow, vfio_user::kIntx, 0, 1);
+  qemu->SetIrqs(kUnmaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
   EXPECT_EQ(irq.Take(1000), 1u);
 }
 
@@ -282,12 +288,13 @@ TEST(ShimTest, UnmaskEventfdRaisesIntxAgain) {
   auto qemu = rig.Attach();
   TestEventfd irq;
   TestEventfd unmask;
-  qemu->SetIrqs(kMaskNow, vfio_user::kIntx, 0, 1);
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
-  EXPECT_EQ(qemu->SetIrqs(vfio_user::kSetDataEventfd | vfio_user::kSetUnmask,
-                          vfio_user::kIntx, 0, 1, {unmask.fd()})
-                .error(),
-            0u);
+  qemu->SetIrqs(kMaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
+  EXPECT_EQ(
+      qemu->SetIrqs(VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK,
+                    VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {unmask.fd()})
+          .error(),
+      0u);
   rig.service().SetIntx(true);
   EXPECT_EQ(irq.Take(), 1u);
   const uint64_t one = 1;
@@ -299,16 +306,16 @@ TEST(ShimTest, MaskedIntxStaysQuietUntilUnmasked) {
   ShimRig rig;
   auto qemu = rig.Attach();
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
-  qemu->SetIrqs(kMaskNow, vfio_user::kIntx, 0, 1);
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kMaskNow, VFIO_PCI_INTX_IRQ_INDEX, 0, 1);
   rig.service().SetIntx(true);
   irq.Take(20);  // the edge is the service's own
   EXPECT_EQ(irq.Take(50), 0u);
-  qemu->SetIrqs(vfio_user::kSetDataBool | vfio_user::kSetUnmask,
-                vfio_user::kIntx, 0, 1, {}, std::string(1, '\0'));
+  qemu->SetIrqs(VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_UNMASK,
+                VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {}, std::string(1, '\0'));
   EXPECT_EQ(irq.Take(50), 0u);  // a false boolean does nothing
-  qemu->SetIrqs(vfio_user::kSetDataBool | vfio_user::kSetUnmask,
-                vfio_user::kIntx, 0, 1, {}, std::string(1, '\1'));
+  qemu->SetIrqs(VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_UNMASK,
+                VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {}, std::string(1, '\1'));
   EXPECT_EQ(irq.Take(), 1u);
 }
 
@@ -316,14 +323,16 @@ TEST(ShimTest, MsixVectorsReachTheServiceAndCanBeRaised) {
   ShimRig rig;
   auto qemu = rig.Attach();
   // QEMU's opening move: enabled, no vectors.
-  EXPECT_EQ(qemu->SetIrqs(kTriggerEventfd, vfio_user::kMsix, 0, 1).error(), 0u);
+  EXPECT_EQ(
+      qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_MSIX_IRQ_INDEX, 0, 1).error(),
+      0u);
   std::vector<TestEventfd> irqs(100);
   for (uint32_t at = 0; at < 100; at += 16) {
     std::vector<int> fds;
     for (uint32_t i = at; i < std::min(at + 16, 100u); ++i) {
       fds.push_back(irqs[i].fd());
     }
-    EXPECT_EQ(qemu->SetIrqs(kTriggerEventfd, vfio_user::kMsix, at,
+    EXPECT_EQ(qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_MSIX_IRQ_INDEX, at,
                             static_cast<uint32_t>(fds.size()), fds)
                   .error(),
               0u);
@@ -335,7 +344,7 @@ TEST(ShimTest, MsixVectorsReachTheServiceAndCanBeRaised) {
     frame->mutable_interrupt_fallback()->set_vector(7);
   });
   EXPECT_EQ(irqs[7].Take(), 1u);
-  EXPECT_EQ(qemu->SetIrqs(kDisable, vfio_user::kMsix, 0, 0).error(), 0u);
+  EXPECT_EQ(qemu->SetIrqs(kDisable, VFIO_PCI_MSIX_IRQ_INDEX, 0, 0).error(), 0u);
   EXPECT_FALSE(rig.service().HasVector(MSIX, 99));
 }
 
@@ -356,19 +365,19 @@ TEST(ShimTest, DoorbellPageIsOfferedWithItsMemfd) {
   const auto ask = [&](uint32_t argsz) {
     return qemu->Ask(
         Command::kDeviceGetRegionInfo,
-        VfioUserClient::Bytes(vfio_user::RegionInfo{argsz, 0, 2, 0, 0, 0}));
+        VfioUserClient::Bytes(vfio_region_info{argsz, 0, 2, 0, 0, 0}));
   };
   const auto small = ask(32);
   EXPECT_EQ(small.payload.size(), 32u);
-  EXPECT_EQ(small.As<vfio_user::RegionInfo>().argsz, 64u);
+  EXPECT_EQ(small.As<vfio_region_info>().argsz, 64u);
   EXPECT_TRUE(small.fds.empty());
   const auto full = ask(64);
   ASSERT_EQ(full.payload.size(), 64u);
-  const auto area = full.As<vfio_user::SparseMmap>(
-      full.As<vfio_user::RegionInfo>().cap_offset);
-  EXPECT_EQ(area.id, vfio_user::kSparseMmapCapability);
-  EXPECT_EQ(area.area_offset, 0x1000u);
-  EXPECT_EQ(area.area_size_bytes, 0x1000u);
+  const auto area =
+      full.As<vfio_user::SparseMmap>(full.As<vfio_region_info>().cap_offset);
+  EXPECT_EQ(area.header.id, VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+  EXPECT_EQ(area.area.offset, 0x1000u);
+  EXPECT_EQ(area.area.size, 0x1000u);
   ASSERT_EQ(full.fds.size(), 1u);
   void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
                     full.fds[0], 0x1000);
@@ -385,7 +394,7 @@ TEST(ShimTest, QemuMayGoAndComeAgain) {
   auto qemu = rig.Attach();
   qemu->Map(0, 0x100000, 0, rig.ram_memfd());
   TestEventfd irq;
-  qemu->SetIrqs(kTriggerEventfd, vfio_user::kIntx, 0, 1, {irq.fd()});
+  qemu->SetIrqs(kTriggerEventfd, VFIO_PCI_INTX_IRQ_INDEX, 0, 1, {irq.fd()});
   qemu->Close();
   auto again = rig.Attach();
   EXPECT_EQ(again->Read(7, 0, 4), 0u);

@@ -1,14 +1,17 @@
 // The vfio-user wire format: constants and structures, no logic.
 //
 // SPEC     vfio-user (docs/interop/vfio-user.rst of QEMU, first published with
-//          libvfio-user), version 0.0; the payloads of GET_* and SET_IRQS are
-//          those of linux/vfio.h. All in the host's byte order.
+//          libvfio-user), version 0.0. What is here is vfio-user's own; the
+//          other payloads, numbers and flags of GET_* and SET_IRQS are those of
+//          linux/vfio.h. All in the host's byte order.
 // TRUST    A structure is copied out of a received message before it is read.
 // ERRORS   None: constants and structures.
 // THREADS  Any.
 
 #ifndef BULKHEAD_PROXY_VFIO_USER_H_
 #define BULKHEAD_PROXY_VFIO_USER_H_
+
+#include <linux/vfio.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -74,8 +77,7 @@ struct DmaUnmap {
 };
 static_assert(sizeof(DmaUnmap) == 24);
 
-inline constexpr uint32_t kDeviceCanReset = 1 << 0;
-inline constexpr uint32_t kDeviceIsPci = 1 << 1;
+// The kernel's has grown since.
 struct DeviceInfo {
   uint32_t argsz;
   uint32_t flags;
@@ -84,69 +86,15 @@ struct DeviceInfo {
 };
 static_assert(sizeof(DeviceInfo) == 16);
 
-inline constexpr uint32_t kRegionReadable = 1 << 0;
-inline constexpr uint32_t kRegionWritable = 1 << 1;
-inline constexpr uint32_t kRegionMappable = 1 << 2;
-inline constexpr uint32_t kRegionHasCapabilities = 1 << 3;
-struct RegionInfo {
-  uint32_t argsz;
-  uint32_t flags;
-  uint32_t index;
-  uint32_t cap_offset;  // from the start of this structure
-  uint64_t size_bytes;
-  uint64_t offset;
+// A vfio_region_info_cap_sparse_mmap with one area.
+struct SparseMmap {
+  vfio_info_cap_header header = {VFIO_REGION_INFO_CAP_SPARSE_MMAP, 1, 0};
+  uint32_t nr_areas = 1;
+  uint32_t reserved = 0;
+  vfio_region_sparse_mmap_area area;
 };
-static_assert(sizeof(RegionInfo) == 32);
-
-inline constexpr uint16_t kSparseMmapCapability = 1;
-struct SparseMmap {  // with one area
-  uint16_t id;
-  uint16_t version;
-  uint32_t next;
-  uint32_t nr_areas;
-  uint32_t reserved;
-  uint64_t area_offset;
-  uint64_t area_size_bytes;
-};
-static_assert(sizeof(SparseMmap) == 32);
-
-enum IrqIndex : uint32_t {
-  kIntx = 0,
-  kMsi = 1,
-  kMsix = 2,
-  kErr = 3,
-  kReq = 4,
-  kIrqCount = 5,
-};
-
-inline constexpr uint32_t kIrqEventfd = 1 << 0;
-inline constexpr uint32_t kIrqMaskable = 1 << 1;
-inline constexpr uint32_t kIrqAutomasked = 1 << 2;
-inline constexpr uint32_t kIrqNoResize = 1 << 3;
-struct IrqInfo {
-  uint32_t argsz;
-  uint32_t flags;
-  uint32_t index;
-  uint32_t count;
-};
-static_assert(sizeof(IrqInfo) == 16);
-
-inline constexpr uint32_t kSetDataNone = 1 << 0;
-inline constexpr uint32_t kSetDataBool = 1 << 1;
-inline constexpr uint32_t kSetDataEventfd = 1 << 2;
-inline constexpr uint32_t kSetDataMask = 0x7;
-inline constexpr uint32_t kSetMask = 1 << 3;
-inline constexpr uint32_t kSetUnmask = 1 << 4;
-inline constexpr uint32_t kSetTrigger = 1 << 5;
-inline constexpr uint32_t kSetActionMask = 0x38;
-struct SetIrqs {
-  uint32_t argsz;
-  uint32_t flags;
-  uint32_t index;
-  uint32_t start;
-  uint32_t count;  // one byte per sub-index follows with kSetDataBool
-};
-static_assert(sizeof(SetIrqs) == 20);
+static_assert(sizeof(SparseMmap) == sizeof(vfio_region_info_cap_sparse_mmap) +
+                                        sizeof(vfio_region_sparse_mmap_area));
 
 struct RegionAccess {
   uint64_t offset;
@@ -162,9 +110,6 @@ struct MultiWrite {
   uint8_t data[8];
 };
 static_assert(sizeof(MultiWrite) == 24);
-
-// PCI regions: BARs 0-5, ROM 6, configuration space 7, VGA 8.
-inline constexpr uint32_t kRegionCount = 9;
 
 }  // namespace bulkhead::proxy::vfio_user
 

@@ -145,10 +145,8 @@ VfioUserClient::Reply VfioUserClient::SetIrqs(uint32_t flags, uint32_t index,
                                               uint32_t start, uint32_t count,
                                               const std::vector<int>& fds,
                                               absl::string_view data) {
-  const auto argsz =
-      static_cast<uint32_t>(sizeof(vfio_user::SetIrqs) + data.size());
-  std::string payload =
-      Bytes(vfio_user::SetIrqs{argsz, flags, index, start, count});
+  const auto argsz = static_cast<uint32_t>(sizeof(vfio_irq_set) + data.size());
+  std::string payload = Bytes(vfio_irq_set{argsz, flags, index, start, count});
   payload.append(data.data(), data.size());
   return Ask(Command::kDeviceSetIrqs, payload, fds);
 }

@@ -17,20 +17,15 @@ constexpr char kCapabilities[] =
 constexpr std::string_view kWriteMultiple = R"("write_multiple")";
 static_assert(kMaxMessageFds == 16 && kMaxTransferBytes == 65536);
 
-bool KindOf(uint32_t irq_index, InterruptKind* kind) {
-  switch (irq_index) {
-    case vfio_user::kIntx:
-      *kind = INTX;
-      return true;
-    case vfio_user::kMsi:
-      *kind = MSI;
-      return true;
-    case vfio_user::kMsix:
-      *kind = MSIX;
-      return true;
-    default:
-      return false;
-  }
+// The kinds of interrupt that VFIO counts first, in its order. UNSPECIFIED: the
+// notifiers of errors and of requests, which it counts behind them.
+static_assert(INTX == VFIO_PCI_INTX_IRQ_INDEX + 1 &&
+              MSI == VFIO_PCI_MSI_IRQ_INDEX + 1 &&
+              MSIX == VFIO_PCI_MSIX_IRQ_INDEX + 1);
+InterruptKind KindOf(uint32_t irq_index) {
+  return irq_index <= VFIO_PCI_MSIX_IRQ_INDEX
+             ? static_cast<InterruptKind>(irq_index + 1)
+             : INTERRUPT_KIND_UNSPECIFIED;
 }
 
 }  // namespace
@@ -148,9 +143,9 @@ int VfioUserFrontEnd::HandleGetInfo(const Message& message) {
   if (!message.Copy(&info) || info.argsz < sizeof info) return EINVAL;
   AppendReply(vfio_user::DeviceInfo{
       .argsz = sizeof info,
-      .flags = vfio_user::kDeviceCanReset | vfio_user::kDeviceIsPci,
-      .num_regions = vfio_user::kRegionCount,
-      .num_irqs = vfio_user::kIrqCount});
+      .flags = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI,
+      .num_regions = VFIO_PCI_NUM_REGIONS,
+      .num_irqs = VFIO_PCI_NUM_IRQS});
   return 0;
 }
 
@@ -158,56 +153,49 @@ int VfioUserFrontEnd::HandleGetInfo(const Message& message) {
 // argsz has no room for that gets the fixed part with the size it needs, and
 // asks again.
 int VfioUserFrontEnd::HandleGetRegionInfo(const Message& message) {
-  vfio_user::RegionInfo info;
+  vfio_region_info info;
   if (!message.Copy(&info) || info.argsz < sizeof info ||
-      info.index >= vfio_user::kRegionCount) {
+      info.index >= VFIO_PCI_NUM_REGIONS) {
     return EINVAL;
   }
   const uint32_t room = info.argsz;
   const RegionShape& region = device_.Region(info.index);
   const bool mappable = region.doorbell_bytes != 0;
   info.argsz = sizeof info;
-  info.flags = (region.readable ? vfio_user::kRegionReadable : 0) |
-               (region.writable ? vfio_user::kRegionWritable : 0);
+  info.flags = (region.readable ? VFIO_REGION_INFO_FLAG_READ : 0) |
+               (region.writable ? VFIO_REGION_INFO_FLAG_WRITE : 0);
   info.cap_offset = 0;
-  info.size_bytes = region.size_bytes;
+  info.size = region.size_bytes;
   info.offset = 0;
   if (mappable) {
     info.argsz += sizeof(vfio_user::SparseMmap);
-    info.flags |=
-        vfio_user::kRegionMappable | vfio_user::kRegionHasCapabilities;
+    info.flags |= VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS;
     info.cap_offset = sizeof info;
   }
   AppendReply(info);
   if (mappable && room >= info.argsz) {
-    AppendReply(
-        vfio_user::SparseMmap{.id = vfio_user::kSparseMmapCapability,
-                              .version = 1,
-                              .next = 0,
-                              .nr_areas = 1,
-                              .reserved = 0,
-                              .area_offset = region.doorbell_offset,
-                              .area_size_bytes = region.doorbell_bytes});
+    AppendReply(vfio_user::SparseMmap{
+        .area = {region.doorbell_offset, region.doorbell_bytes}});
     reply_fd_ = region.doorbell_fd;
   }
   return 0;
 }
 
 int VfioUserFrontEnd::HandleGetIrqInfo(const Message& message) {
-  vfio_user::IrqInfo info;
+  vfio_irq_info info;
   if (!message.Copy(&info) || info.argsz < sizeof info ||
-      info.index >= vfio_user::kIrqCount) {
+      info.index >= VFIO_PCI_NUM_IRQS) {
     return EINVAL;
   }
   info.argsz = sizeof info;
-  info.flags = vfio_user::kIrqEventfd;
-  info.count = 1;  // the error and the device request notifiers
-  InterruptKind kind;
-  if (KindOf(info.index, &kind)) {
+  info.flags = VFIO_IRQ_INFO_EVENTFD;
+  info.count = 1;
+  if (const InterruptKind kind = KindOf(info.index);
+      kind != INTERRUPT_KIND_UNSPECIFIED) {
     info.count = device_.VectorCount(kind);
     info.flags |= kind == INTX
-                      ? vfio_user::kIrqMaskable | vfio_user::kIrqAutomasked
-                      : vfio_user::kIrqNoResize;
+                      ? VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED
+                      : VFIO_IRQ_INFO_NORESIZE;
   }
   AppendReply(info);
   return 0;
@@ -216,70 +204,65 @@ int VfioUserFrontEnd::HandleGetIrqInfo(const Message& message) {
 // linux/vfio.h, VFIO_DEVICE_SET_IRQS: one kind of data, one action, and a range
 // that the index has. Count 0 with DATA_NONE and TRIGGER disables the index.
 int VfioUserFrontEnd::HandleSetIrqs(Message& message) {
-  vfio_user::SetIrqs set;
-  if (!message.Copy(&set) || set.index >= vfio_user::kIrqCount) {
+  vfio_irq_set set;
+  if (!message.Copy(&set) || set.index >= VFIO_PCI_NUM_IRQS) {
     return EINVAL;
   }
-  const uint32_t data = set.flags & vfio_user::kSetDataMask;
-  const uint32_t action = set.flags & vfio_user::kSetActionMask;
+  const uint32_t data = set.flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
+  const uint32_t action = set.flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
   const bool one_each = __builtin_popcount(data) == 1 &&
                         __builtin_popcount(action) == 1 &&
                         set.flags == (data | action);
   if (!one_each) return EINVAL;
 
-  InterruptKind kind;
-  // The error and request notifiers are accepted and never used: an error
-  // would make QEMU stop the whole VM.
-  if (!KindOf(set.index, &kind)) {
+  const InterruptKind kind = KindOf(set.index);
+  // Notifiers are accepted and never used: an error would make QEMU stop the
+  // whole VM.
+  if (kind == INTERRUPT_KIND_UNSPECIFIED) {
     return set.start == 0 && set.count <= 1 ? 0 : EINVAL;
   }
   const uint32_t vectors = device_.VectorCount(kind);
   if (set.start > vectors || set.count > vectors - set.start) return EINVAL;
 
   const absl::Span<const uint8_t> bools = message.payload.subspan(sizeof set);
-  if (data == vfio_user::kSetDataBool && bools.size() < set.count) {
+  if (data == VFIO_IRQ_SET_DATA_BOOL && bools.size() < set.count) {
     return EINVAL;
   }
-  if (data == vfio_user::kSetDataEventfd) {
-    if (message.fds.size() != set.count && !message.fds.empty()) return EINVAL;
-    if (set.count == 0) return EINVAL;
+  if (data == VFIO_IRQ_SET_DATA_EVENTFD && !message.fds.empty() &&
+      message.fds.size() != set.count) {
+    return EINVAL;
   }
   if (set.count == 0) {
-    if (action != vfio_user::kSetTrigger || data != vfio_user::kSetDataNone) {
+    if (action != VFIO_IRQ_SET_ACTION_TRIGGER ||
+        data != VFIO_IRQ_SET_DATA_NONE) {
       return EINVAL;
     }
     device_.DisableVectors(kind);
     return 0;
   }
-  if (action == vfio_user::kSetTrigger) {
-    if (data == vfio_user::kSetDataEventfd) {
+  if (action == VFIO_IRQ_SET_ACTION_TRIGGER) {
+    if (data == VFIO_IRQ_SET_DATA_EVENTFD) {
       const bool set_now =
           device_.SetVectors(kind, set.start, set.count, message.fds);
       for (int& fd : message.fds) fd = -1;
       return set_now ? 0 : EINVAL;
     }
     for (uint32_t i = 0; i < set.count; ++i) {
-      if (data == vfio_user::kSetDataBool && bools[i] == 0) continue;
+      if (data == VFIO_IRQ_SET_DATA_BOOL && bools[i] == 0) continue;
       device_.Trigger(kind, set.start + i);
     }
     return 0;
   }
+  // MASK and UNMASK, which only INTx has; an eventfd that does it by itself
+  // only to unmask.
+  const bool unmask = action == VFIO_IRQ_SET_ACTION_UNMASK;
   if (kind != INTX) return ENOTTY;
-  const bool act = data == vfio_user::kSetDataNone ||
-                   (data == vfio_user::kSetDataBool && bools[0] != 0);
-  return SetIntx(set, act, message);
-}
-
-// MASK and UNMASK, which only INTx has. `act`: DATA_NONE, or DATA_BOOL and set.
-int VfioUserFrontEnd::SetIntx(const vfio_user::SetIrqs& set, bool act,
-                              Message& message) {
-  const bool unmask = (set.flags & vfio_user::kSetUnmask) != 0;
-  if ((set.flags & vfio_user::kSetDataEventfd) != 0) {
+  if (data == VFIO_IRQ_SET_DATA_EVENTFD) {
     if (!unmask) return ENOTTY;
     device_.SetIntxUnmaskFd(message.TakeFd(0));
-    return 0;
+  } else if (data == VFIO_IRQ_SET_DATA_NONE || bools[0] != 0) {
+    device_.MaskIntx(!unmask);
   }
-  if (act) device_.MaskIntx(!unmask);
   return 0;
 }
 

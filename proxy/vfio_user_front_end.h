@@ -55,7 +55,6 @@ class VfioUserFrontEnd : public StreamFrontEnd<VfioUserWire> {
   int HandleGetRegionInfo(const Message& message);
   int HandleGetIrqInfo(const Message& message);
   int HandleSetIrqs(Message& message);
-  int SetIntx(const vfio_user::SetIrqs& set, bool act, Message& message);
   int HandleRegionRead(const Message& message);
   int HandleRegionWrite(const Message& message);
   int HandleWriteMulti(const Message& message);
