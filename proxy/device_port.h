@@ -35,7 +35,14 @@ struct RegionShape {
   int doorbell_fd = -1;
   uint64_t doorbell_offset = 0;
   uint64_t doorbell_bytes = 0;
+
+  friend bool operator==(const RegionShape&, const RegionShape&) = default;
 };
+
+// Does [offset, offset + size_bytes) lie within `whole` bytes?
+constexpr bool IsInside(uint64_t offset, uint64_t size_bytes, uint64_t whole) {
+  return offset <= whole && size_bytes <= whole - offset;
+}
 
 // The largest naturally aligned access at `offset` of at most `rest` bytes: how
 // a longer one is cut. `rest` is not 0.

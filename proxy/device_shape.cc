@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "proto/shadow.h"
 
@@ -11,16 +14,11 @@ namespace {
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kMaxBarBytes = uint64_t{1} << 40;
-constexpr uint32_t kFirstBar = 0;
 constexpr uint32_t kLastBar = 5;
 
 absl::Status Wrong(absl::string_view what, uint64_t which) {
   return absl::InvalidArgumentError(
       absl::StrCat("the device's description: ", what, " ", which));
-}
-
-bool IsInside(uint64_t offset, uint64_t size_bytes, uint64_t whole) {
-  return size_bytes != 0 && offset <= whole && size_bytes <= whole - offset;
 }
 
 // The size of a memfd that can neither shrink nor grow; 0 for anything else.
@@ -80,7 +78,7 @@ absl::Status CheckShadows(const DeviceDescription& description, int memfd,
     const bool is_aligned =
         range.offset() % 8 == 0 && range.shadow_offset() % 8 == 0;
     if (shape->shadow_count == kMaxShadowRanges || !is_aligned ||
-        range.region() >= kRegionLimit ||
+        range.region() >= kRegionLimit || range.size_bytes() == 0 ||
         !IsInside(range.offset(), range.size_bytes(),
                   shape->regions[range.region()].size_bytes) ||
         !IsInside(range.shadow_offset(), range.size_bytes(),
@@ -100,18 +98,16 @@ absl::Status CheckDoorbells(const DeviceDescription& description,
                             absl::Span<const int> memfds, DeviceShape* shape) {
   for (int i = 0; i < description.doorbells_size(); ++i) {
     const Doorbell& doorbell = description.doorbells(i);
-    const uint64_t end = doorbell.offset() + doorbell.size_bytes();
-    if (doorbell.region() < kFirstBar || doorbell.region() > kLastBar ||
-        doorbell.offset() % kPageBytes != 0 ||
-        doorbell.size_bytes() % kPageBytes != 0) {
-      return Wrong("bad doorbell", static_cast<uint64_t>(i));
-    }
-    RegionShape& region = shape->regions[doorbell.region()];
+    RegionShape& region =
+        shape->regions[std::min(doorbell.region(), kConfigRegion)];
     const int memfd = memfds[static_cast<size_t>(i)];
-    if (region.narrow || region.doorbell_bytes != 0 ||
+    if (doorbell.region() > kLastBar || region.narrow ||
+        region.doorbell_bytes != 0 || doorbell.size_bytes() == 0 ||
+        doorbell.offset() % kPageBytes != 0 ||
+        doorbell.size_bytes() % kPageBytes != 0 ||
         !IsInside(doorbell.offset(), doorbell.size_bytes(),
                   region.size_bytes) ||
-        SealedBytes(memfd) < end) {
+        SealedBytes(memfd) < doorbell.offset() + doorbell.size_bytes()) {
       return Wrong("bad doorbell", static_cast<uint64_t>(i));
     }
     region.doorbell_fd = memfd;
@@ -139,27 +135,22 @@ absl::Status CheckDescription(const DeviceDescription& description,
       description.msix_vectors() > kMaxMsixVectors) {
     return Wrong("bad interrupts; pin", description.intx_pin());
   }
-  shape->intx_vectors = description.intx_pin() != 0 ? 1 : 0;
-  shape->msi_vectors = description.msi_vectors();
-  shape->msix_vectors = description.msix_vectors();
+  shape->vectors[INTX] = description.intx_pin() != 0 ? 1 : 0;
+  shape->vectors[MSI] = description.msi_vectors();
+  shape->vectors[MSIX] = description.msix_vectors();
   return CheckDoorbells(description, fds.subspan(1), shape);
 }
 
 bool DeviceShape::CanReplace(const DeviceShape& other) const {
   for (size_t i = 0; i < regions.size(); ++i) {
-    const RegionShape& mine = regions[i];
-    const RegionShape& theirs = other.regions[i];
-    if (mine.size_bytes != theirs.size_bytes ||
-        mine.readable != theirs.readable || mine.writable != theirs.writable ||
-        mine.narrow != theirs.narrow ||
-        mine.doorbell_offset != theirs.doorbell_offset ||
-        mine.doorbell_bytes != theirs.doorbell_bytes ||
-        !IsSameFile(mine.doorbell_fd, theirs.doorbell_fd)) {
+    RegionShape mine = regions[i];
+    const int theirs = other.regions[i].doorbell_fd;
+    if (!IsSameFile(std::exchange(mine.doorbell_fd, theirs), theirs) ||
+        mine != other.regions[i]) {
       return false;
     }
   }
-  return intx_vectors == other.intx_vectors &&
-         msi_vectors == other.msi_vectors && msix_vectors == other.msix_vectors;
+  return vectors == other.vectors;
 }
 
 }  // namespace bulkhead::proxy

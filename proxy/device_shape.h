@@ -38,9 +38,7 @@ struct DeviceShape {
   std::array<ShadowWindow, kMaxShadowRanges> shadows;
   size_t shadow_count = 0;
   uint64_t shadow_memfd_bytes = 0;
-  uint32_t intx_vectors = 0;
-  uint32_t msi_vectors = 0;
-  uint32_t msix_vectors = 0;
+  std::array<uint32_t, InterruptKind_ARRAYSIZE> vectors = {};
 
   // Would QEMU, attached to `other`, notice that this one took its place? The
   // doorbells must be the same files, as QEMU has them mapped.

@@ -4,48 +4,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace bulkhead::proxy {
 
 EventfdTable::EventfdTable() {
-  msi_.fill(-1);
-  msix_.fill(-1);
+  vectors_[INTX].resize(1);
+  vectors_[MSI].resize(kMaxMsiVectors);
+  vectors_[MSIX].resize(kMaxMsixVectors);
 }
 
-EventfdTable::~EventfdTable() {
-  for (InterruptKind kind : {INTX, MSI, MSIX}) {
-    for (int fd : Vectors(kind)) {
-      if (fd >= 0) close(fd);
-    }
-  }
+absl::Span<const Fd> EventfdTable::Vectors(InterruptKind kind) const {
+  if (!InterruptKind_IsValid(kind)) return {};
+  return vectors_[kind];
 }
 
-absl::Span<int> EventfdTable::Mutable(InterruptKind kind) {
-  switch (kind) {
-    case INTX:
-      return {&intx_, 1};
-    case MSI:
-      return absl::MakeSpan(msi_);
-    case MSIX:
-      return absl::MakeSpan(msix_);
-    default:
-      return {};
-  }
-}
-
-absl::Span<const int> EventfdTable::Vectors(InterruptKind kind) const {
-  return const_cast<EventfdTable*>(this)->Mutable(kind);
-}
-
-void EventfdTable::Set(InterruptKind kind, uint32_t vector, int fd) {
-  int& held = Mutable(kind).at(vector);
-  if (held >= 0) close(held);
-  held = fd;
+void EventfdTable::Set(InterruptKind kind, uint32_t vector, Fd fd) {
+  vectors_[kind].at(vector) = std::move(fd);
 }
 
 void EventfdTable::Raise(InterruptKind kind, uint32_t vector) const {
-  const absl::Span<const int> vectors = Vectors(kind);
-  if (vector < vectors.size() && vectors[vector] >= 0) {
-    RaiseEventfd(vectors[vector]);
+  const absl::Span<const Fd> vectors = Vectors(kind);
+  if (vector < vectors.size() && vectors[vector].valid()) {
+    RaiseEventfd(vectors[vector].get());
   }
 }
 

@@ -5,15 +5,17 @@
 //
 // TRUST    The fds are QEMU's; what is no eventfd is refused by IsEventfd.
 // ERRORS   None: a write that fails is one that QEMU no longer waits for.
-// THREADS  One thread. Nothing is allocated.
+// THREADS  One thread. Nothing is allocated after construction.
 
 #ifndef BULKHEAD_PROXY_EVENTFD_TABLE_H_
 #define BULKHEAD_PROXY_EVENTFD_TABLE_H_
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proto/frame.pb.h"
 #include "proxy/device_shape.h"
 
@@ -22,23 +24,17 @@ namespace bulkhead::proxy {
 class EventfdTable {
  public:
   EventfdTable();
-  ~EventfdTable();
-  EventfdTable(const EventfdTable&) = delete;
-  EventfdTable& operator=(const EventfdTable&) = delete;
 
-  // Vectors of a kind that can be held; -1 stands for none.
-  absl::Span<const int> Vectors(InterruptKind kind) const;
-  // Takes `fd` over, closing what was there.
-  void Set(InterruptKind kind, uint32_t vector, int fd);
+  // Vectors of a kind that can be held; invalid ones stand for none.
+  absl::Span<const Fd> Vectors(InterruptKind kind) const;
+  // Closes what was there.
+  void Set(InterruptKind kind, uint32_t vector, Fd fd);
   // Writes the eventfd, if there is one.
   void Raise(InterruptKind kind, uint32_t vector) const;
 
  private:
-  absl::Span<int> Mutable(InterruptKind kind);
-
-  int intx_ = -1;
-  std::array<int, kMaxMsiVectors> msi_;
-  std::array<int, kMaxMsixVectors> msix_;
+  // By InterruptKind.
+  std::array<std::vector<Fd>, InterruptKind_ARRAYSIZE> vectors_;
 };
 
 // An anonymous inode that does not block: no file, pipe, socket or memfd, and

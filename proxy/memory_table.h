@@ -5,28 +5,28 @@
 // TRUST    Addresses and sizes are QEMU's: checked here against wrapping and
 //          the table's capacity.
 // ERRORS   false: the table is unchanged.
-// THREADS  One thread. Nothing is allocated.
+// THREADS  One thread. Nothing is allocated after construction.
 
 #ifndef BULKHEAD_PROXY_MEMORY_TABLE_H_
 #define BULKHEAD_PROXY_MEMORY_TABLE_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 
 namespace bulkhead::proxy {
 
 struct MemoryRange {
-  // Without initialisers, so that a table of them takes memory as it fills.
-  uint64_t address;
-  uint64_t size_bytes;
-  uint64_t ram_offset;
-  bool readable;
-  bool writable;
-  bool is_ram;  // false: a hole, which no service is told of
+  uint64_t address = 0;
+  uint64_t size_bytes = 0;
+  uint64_t ram_offset = 0;
+  bool readable = false;
+  bool writable = false;
+  bool is_ram = false;  // false: a hole, which no service is told of
 
   uint64_t last() const { return address + (size_bytes - 1); }
   friend bool operator==(const MemoryRange&, const MemoryRange&) = default;
@@ -38,29 +38,30 @@ class MemoryTable {
   static constexpr size_t kMaxRanges = 4096;
 
   // Told of every range that goes (mapped false) and comes, in that order.
-  using Change = absl::FunctionRef<void(const MemoryRange&, bool mapped)>;
+  using Change = std::function<void(const MemoryRange&, bool mapped)>;
+
+  explicit MemoryTable(Change change) : change_(std::move(change)) {
+    ranges_.reserve(kMaxRanges);
+  }
 
   // Enters a range in place of whatever it overlaps. One that is there already
   // stays as it is: nobody is told.
-  bool Insert(const MemoryRange& range, Change change);
+  bool Insert(const MemoryRange& range);
   // Removes [address, address + size_bytes), cutting ranges that reach beyond.
   // False also when nothing of it was mapped.
-  bool Remove(uint64_t address, uint64_t size_bytes, Change change);
-  void Clear(Change change);
+  bool Remove(uint64_t address, uint64_t size_bytes);
+  void Clear();
 
   // Ascending and disjoint.
-  absl::Span<const MemoryRange> ranges() const {
-    return {ranges_.data(), count_};
-  }
+  absl::Span<const MemoryRange> ranges() const { return ranges_; }
 
  private:
   // Exchanges the ranges that touch [address, last] for what is left of them
   // outside it, and `inserted`, if any.
-  bool Replace(uint64_t address, uint64_t last, const MemoryRange* inserted,
-               Change change);
+  bool Replace(uint64_t address, uint64_t last, const MemoryRange* inserted);
 
-  std::array<MemoryRange, kMaxRanges> ranges_;
-  size_t count_ = 0;
+  const Change change_;
+  std::vector<MemoryRange> ranges_;
 };
 
 }  // namespace bulkhead::proxy

@@ -1,7 +1,6 @@
 #include "proxy/memory_table.h"
 
 #include <map>
-#include <memory>
 #include <random>
 #include <vector>
 
@@ -15,13 +14,12 @@ namespace {
 class MirroredTable {
  public:
   bool Insert(uint64_t address, uint64_t size_bytes, uint64_t ram_offset) {
-    return table_->Insert({address, size_bytes, ram_offset, true, true, true},
-                          change_);
+    return table_.Insert({address, size_bytes, ram_offset, true, true, true});
   }
   bool Remove(uint64_t address, uint64_t size_bytes) {
-    return table_->Remove(address, size_bytes, change_);
+    return table_.Remove(address, size_bytes);
   }
-  absl::Span<const MemoryRange> ranges() const { return table_->ranges(); }
+  absl::Span<const MemoryRange> ranges() const { return table_.ranges(); }
   const std::map<uint64_t, MemoryRange>& mirror() const { return mirror_; }
 
  private:
@@ -39,10 +37,9 @@ class MirroredTable {
     mirror_[range.address] = range;
   }
 
-  std::unique_ptr<MemoryTable> table_ = std::make_unique<MemoryTable>();
+  MemoryTable table_{
+      [this](const MemoryRange& range, bool mapped) { Change(range, mapped); }};
   std::map<uint64_t, MemoryRange> mirror_;
-  std::function<void(const MemoryRange&, bool)> change_ =
-      [this](const MemoryRange& range, bool mapped) { Change(range, mapped); };
 };
 
 TEST(MemoryTableTest, WholeAddressSpaceCanBeMappedAndCut) {

@@ -26,6 +26,9 @@ constexpr Nanoseconds kApplyTime = 50'000;
 RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
     : ram_(ram),
       acknowledge_(deadlines.acknowledge),
+      memory_([this](const MemoryRange& range, bool mapped) {
+        SendRange(range, mapped);
+      }),
       link_(deadlines, [this](InterruptKind kind, uint32_t vector) {
         eventfds_.Raise(kind, vector);
       }) {}
@@ -60,12 +63,12 @@ void RemoteDevice::SettleIntx() {
 void RemoteDevice::TellEverything() {
   const ServiceLink::Operation operation(&link_, link_.deadlines().access);
   for (const MemoryRange& range : memory_.ranges()) {
-    SendRange(range, /*mapped=*/true, ServiceLink::Answer::kLater);
+    SendRange(range, /*mapped=*/true);
   }
   for (InterruptKind kind : kKinds) SendVectors(kind, 0, VectorCount(kind));
   if (!link_.open()) return;
   link_.Request().mutable_reset();
-  link_.SendRequest(ServiceLink::Answer::kLater);
+  link_.SendRequest(/*patience=*/0);
   if (link_.open()) link_.Enliven();
 }
 
@@ -78,28 +81,13 @@ const RegionShape& RemoteDevice::Region(uint32_t region) const {
 }
 
 uint32_t RemoteDevice::VectorCount(InterruptKind kind) const {
-  switch (kind) {
-    case INTX:
-      return link_.shape().intx_vectors;
-    case MSI:
-      return link_.shape().msi_vectors;
-    case MSIX:
-      return link_.shape().msix_vectors;
-    default:
-      return 0;
-  }
-}
-
-bool RemoteDevice::Contains(uint32_t region, uint64_t offset,
-                            size_t size_bytes) const {
-  if (region >= kRegionLimit) return false;
-  const uint64_t whole = link_.shape().regions[region].size_bytes;
-  return offset <= whole && size_bytes <= whole - offset;
+  return link_.shape().vectors.at(kind);
 }
 
 bool RemoteDevice::Read(uint32_t region, uint64_t offset,
                         absl::Span<uint8_t> data) {
-  if (!Contains(region, offset, data.size()) || !Region(region).readable) {
+  if (region >= kRegionLimit || !Region(region).readable ||
+      !IsInside(offset, data.size(), Region(region).size_bytes)) {
     return false;
   }
   recent_.Note(last_event_ = kLoad);
@@ -109,7 +97,8 @@ bool RemoteDevice::Read(uint32_t region, uint64_t offset,
 
 bool RemoteDevice::Write(uint32_t region, uint64_t offset,
                          absl::Span<const uint8_t> data) {
-  if (!Contains(region, offset, data.size()) || !Region(region).writable) {
+  if (region >= kRegionLimit || !Region(region).writable ||
+      !IsInside(offset, data.size(), Region(region).size_bytes)) {
     return false;
   }
   recent_.Note(last_event_ = kStore);
@@ -135,34 +124,22 @@ bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                              .readable = readable,
                              .writable = writable,
                              .is_ram = ram_.Holds(fd, file_offset, size_bytes)};
-  return memory_.Insert(range, [this](const MemoryRange& changed, bool mapped) {
-    // Whoever uses the new range does so by a later frame, so the answer need
-    // not be awaited; what the range replaces must be out of use first.
-    SendRange(
-        changed, mapped,
-        mapped ? ServiceLink::Answer::kLater : ServiceLink::Answer::kWait);
-  });
+  return memory_.Insert(range);
 }
 
 bool RemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
   const ServiceLink::Operation operation(&link_, link_.deadlines().access);
-  return memory_.Remove(
-      address, size_bytes, [this](const MemoryRange& changed, bool mapped) {
-        SendRange(
-            changed, mapped,
-            mapped ? ServiceLink::Answer::kLater : ServiceLink::Answer::kWait);
-      });
+  return memory_.Remove(address, size_bytes);
 }
 
 void RemoteDevice::UnmapAll() {
   const ServiceLink::Operation operation(&link_, link_.deadlines().access);
-  memory_.Clear([this](const MemoryRange& changed, bool mapped) {
-    SendRange(changed, mapped, ServiceLink::Answer::kWait);
-  });
+  memory_.Clear();
 }
 
-void RemoteDevice::SendRange(const MemoryRange& range, bool mapped,
-                             ServiceLink::Answer answer) {
+// Whoever uses a new range does so by a later frame, so the answer need not be
+// awaited; what has gone must be out of use first.
+void RemoteDevice::SendRange(const MemoryRange& range, bool mapped) {
   if (!range.is_ram || !link_.open()) return;
   if (mapped) {
     MemoryMap* map = link_.Request().mutable_memory_map();
@@ -176,7 +153,7 @@ void RemoteDevice::SendRange(const MemoryRange& range, bool mapped,
     unmap->set_address(range.address);
     unmap->set_size_bytes(range.size_bytes);
   }
-  link_.SendRequest(answer);
+  link_.SendRequest(mapped ? 0 : link_.deadlines().access);
 }
 
 bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
@@ -190,7 +167,7 @@ bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
     return false;
   }
   for (uint32_t i = 0; i < count; ++i) {
-    eventfds_.Set(kind, first + i, fds.empty() ? -1 : fds[i]);
+    eventfds_.Set(kind, first + i, Fd(fds.empty() ? -1 : fds[i]));
   }
   SendVectors(kind, first, count);
   // A line that is already high has had its edge.
@@ -202,32 +179,32 @@ bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
 void RemoteDevice::SendVectors(InterruptKind kind, uint32_t first,
                                uint32_t count) {
   const ServiceLink::Operation operation(&link_, link_.deadlines().access);
-  const absl::Span<const int> vectors =
+  const absl::Span<const Fd> vectors =
       eventfds_.Vectors(kind).subspan(first, count);
   for (size_t at = 0; at < vectors.size() && link_.open(); at += kMaxFrameFds) {
-    const absl::Span<const int> slice = vectors.subspan(at, kMaxFrameFds);
+    const absl::Span<const Fd> slice = vectors.subspan(at, kMaxFrameFds);
     std::array<int, kMaxFrameFds> fds;
     size_t fd_count = 0;
     SetInterrupts* set = link_.Request().mutable_set_interrupts();
     set->set_kind(kind);
     set->set_first(first + static_cast<uint32_t>(at));
     set->set_count(static_cast<uint32_t>(slice.size()));
-    for (int fd : slice) {
-      set->add_present(fd >= 0);
-      if (fd >= 0) fds[fd_count++] = fd;
+    for (const Fd& fd : slice) {
+      set->add_present(fd.valid());
+      if (fd.valid()) fds[fd_count++] = fd.get();
     }
-    link_.SendRequest(ServiceLink::Answer::kWait, {fds.data(), fd_count});
+    link_.SendRequest(link_.deadlines().access, {fds.data(), fd_count});
   }
 }
 
 void RemoteDevice::DisableVectors(InterruptKind kind) {
   for (uint32_t i = 0; i < eventfds_.Vectors(kind).size(); ++i) {
-    eventfds_.Set(kind, i, -1);
+    eventfds_.Set(kind, i, Fd());
   }
   if (kind == INTX) intx_pending_ = false;
   if (!link_.open()) return;
   link_.Request().mutable_set_interrupts()->set_kind(kind);
-  link_.SendRequest(ServiceLink::Answer::kWait);
+  link_.SendRequest(link_.deadlines().access);
 }
 
 bool RemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
@@ -254,18 +231,14 @@ void RemoteDevice::UnmaskIntx(Nanoseconds due) {
 }
 
 void RemoteDevice::SetIntxUnmaskFd(int fd) {
-  if (intx_unmask_fd_ >= 0) close(intx_unmask_fd_);
-  intx_unmask_fd_ = fd;
-  if (fd >= 0 && !IsEventfd(fd)) {
-    close(fd);
-    intx_unmask_fd_ = -1;
-  }
+  intx_unmask_fd_ = Fd(fd);
+  if (!IsEventfd(fd)) intx_unmask_fd_.Close();
 }
 
 void RemoteDevice::OnIntxUnmaskFd() {
   uint64_t count;
   // The guest's handler is done: what is high now stays high.
-  if (read(intx_unmask_fd_, &count, sizeof count) == sizeof count) {
+  if (read(intx_unmask_fd_.get(), &count, sizeof count) == sizeof count) {
     UnmaskIntx(MonotonicNow());
   }
 }
@@ -273,7 +246,7 @@ void RemoteDevice::OnIntxUnmaskFd() {
 void RemoteDevice::Reset() {
   if (!link_.open()) return;
   link_.Request().mutable_reset();
-  link_.SendRequest(ServiceLink::Answer::kWaitForReset);
+  link_.SendRequest(link_.deadlines().reset);
 }
 
 void RemoteDevice::Detach() {

@@ -24,6 +24,7 @@
 
 #include <cstdint>
 
+#include "base/fd.h"
 #include "proto/adaptive_spin.h"
 #include "proxy/device_port.h"
 #include "proxy/eventfd_table.h"
@@ -51,7 +52,7 @@ class RemoteDevice : public DevicePort {
   // What QEMU has done: 1 a load, 2 a store, 3 an unmask of INTx.
   const RecentEvents& recent() const { return recent_; }
   // What to wait on for the guest's unmasking (KVM); -1: nothing.
-  int intx_unmask_fd() const { return intx_unmask_fd_; }
+  int intx_unmask_fd() const { return intx_unmask_fd_.get(); }
   void OnIntxUnmaskFd();
 
   const ServiceLink& link() const { return link_; }
@@ -77,9 +78,7 @@ class RemoteDevice : public DevicePort {
   void Detach() override;
 
  private:
-  bool Contains(uint32_t region, uint64_t offset, size_t size_bytes) const;
-  void SendRange(const MemoryRange& range, bool mapped,
-                 ServiceLink::Answer answer);
+  void SendRange(const MemoryRange& range, bool mapped);
   void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);
   void TellEverything();
   // At `due` the driver has had its time to acknowledge.
@@ -92,7 +91,7 @@ class RemoteDevice : public DevicePort {
   MemoryTable memory_;
   ServiceLink link_;
 
-  int intx_unmask_fd_ = -1;
+  Fd intx_unmask_fd_;
   // INTx has been unmasked; its level counts once this store is applied.
   bool intx_pending_ = false;
   uint64_t intx_pending_store_ = 0;

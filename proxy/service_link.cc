@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -35,6 +34,11 @@ bool Sleep(int fd, short events, Nanoseconds deadline) {
   return ppoll(&entry, 1, &timeout, nullptr) != 0;
 }
 
+template <typename T>
+T LoadOnce(const uint8_t* from) {
+  return __atomic_load_n(reinterpret_cast<const T*>(from), __ATOMIC_RELAXED);
+}
+
 }  // namespace
 
 ServiceLink::ServiceLink(const Deadlines& deadlines, Fallback fallback)
@@ -58,13 +62,6 @@ ServiceLink::Operation::~Operation() {
 ServiceLink::~ServiceLink() {
   Forget();
   if (shadow_place_ != MAP_FAILED) munmap(shadow_place_, kMaxShadowMemfdBytes);
-  CloseDoorbells();
-}
-
-void ServiceLink::CloseDoorbells() {
-  for (const RegionShape& region : shape_.regions) {
-    if (region.doorbell_fd >= 0) close(region.doorbell_fd);
-  }
 }
 
 // Everything that belongs to one service, except its shape's numbers.
@@ -166,9 +163,9 @@ void ServiceLink::HandleHello(const Hello& hello) {
   }
   shadow_ = static_cast<const uint8_t*>(shadow);
 
-  CloseDoorbells();
+  doorbells_.clear();
   for (size_t i = 1; i < channel_->incoming_fds().size(); ++i) {
-    channel_->TakeFd(i);  // they live in the shape from now on
+    doorbells_.emplace_back(channel_->TakeFd(i));
   }
   shape_ = shape;
   has_shape_ = true;
@@ -176,66 +173,70 @@ void ServiceLink::HandleHello(const Hello& hello) {
 }
 
 void ServiceLink::HandleAnswer(const Frame& frame) {
-  Owed* const end = &owed_[owed_count_];
-  Owed* const owed =
-      std::find_if(owed_.data(), end, [&frame](const Owed& candidate) {
-        return candidate.sequence == frame.in_reply_to();
-      });
-  const bool is_ack = frame.body_case() == Frame::kAck;
-  const bool is_value = frame.body_case() == Frame::kRegionReadReply;
-  // A load that the service cannot serve is acked with an error.
-  if (owed == end || (!is_ack && !(is_value && owed->is_load))) {
+  // A service answers in the order in which it was asked. A load that it cannot
+  // serve is acked with an error.
+  const Owed owed = owed_count_ != 0 ? owed_[first_owed_ % kMaxOwed] : Owed{};
+  const bool is_value = frame.has_region_read_reply() && owed.size_bytes != 0;
+  if (owed.sequence != frame.in_reply_to() || !(is_value || frame.has_ack())) {
     return Lose("an answer to nothing that was asked");
   }
-  if (is_value && owed->value != nullptr) {
-    *owed->value = frame.region_read_reply().value();
+  if (is_value && owed.to != nullptr) {
+    const uint64_t value = frame.region_read_reply().value();
+    memcpy(owed.to, &value, owed.size_bytes);
   }
-  if (owed->is_awaited) --awaited_count_;
-  if (owed->sequence == barrier_) {
+  if (owed.is_awaited) --awaited_count_;
+  if (owed.sequence == barrier_) {
     barrier_done_ = barrier_;
     barrier_ = 0;
   }
-  std::move(owed + 1, end, owed);  // keeps the order, so the first is next
+  ++first_owed_;
   if (--owed_count_ == 0) slow_ = false;
 }
 
-void ServiceLink::Expect(uint64_t sequence, bool is_load, bool is_awaited,
-                         uint64_t* value) {
-  owed_[owed_count_++] = {sequence, value, is_load, is_awaited};
-  if (is_awaited) ++awaited_count_;
-}
-
-bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
-  const Nanoseconds allowed = deadlines_.access / kFramesPerDeadline;
-  waited_ -= std::min(waited_, allowed);
-  const absl::Status status = channel_->Send(fds, sequence);
-  if (absl::IsResourceExhausted(status)) {
-    return SendWhenThereIsRoom(fds, sequence);
+bool ServiceLink::WaitFor(short events, Nanoseconds deadline,
+                          absl::string_view why) {
+  if (!Sleep(channel_->fd(), events | POLLIN, deadline)) {
+    Lose(why);
+    return false;
   }
-  if (!status.ok()) Lose(status.message());
-  return status.ok();
+  HandleOne();
+  return channel_ != nullptr;
 }
 
 // Goes on receiving while it waits for room, so that the two sides never wait
 // for each other.
-bool ServiceLink::SendWhenThereIsRoom(absl::Span<const int> fds,
-                                      uint64_t* sequence) {
-  const Nanoseconds start = MonotonicNow();
-  const Nanoseconds deadline =
-      Bounded(start + deadlines_.access - std::min(waited_, deadlines_.access));
-  absl::Status status;
-  do {
-    HandleOne();
-    if (!channel_) return false;
-    if (!Sleep(channel_->fd(), POLLIN | POLLOUT, deadline)) {
-      Lose("the service does not take what it is sent");
-      return false;
-    }
-    status = channel_->Send(fds, sequence);
-  } while (absl::IsResourceExhausted(status));
-  waited_ += MonotonicNow() - start;
+bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
+  waited_ -= std::min(waited_, deadlines_.access / kFramesPerDeadline);
+  absl::Status status = channel_->Send(fds, sequence);
+  if (absl::IsResourceExhausted(status)) {
+    const Nanoseconds start = MonotonicNow();
+    const Nanoseconds deadline = Bounded(start + deadlines_.access -
+                                         std::min(waited_, deadlines_.access));
+    do {
+      if (!WaitFor(POLLOUT, deadline,
+                   "the service does not take what it is sent")) {
+        return false;
+      }
+      status = channel_->Send(fds, sequence);
+    } while (absl::IsResourceExhausted(status));
+    waited_ += MonotonicNow() - start;
+  }
   if (!status.ok()) Lose(status.message());
   return status.ok();
+}
+
+bool ServiceLink::Ask(absl::Span<const int> fds, Owed owed) {
+  // So many are owed only by a service that has stopped answering.
+  if (owed_count_ == kMaxOwed) {
+    const Nanoseconds deadline = Bounded(MonotonicNow() + deadlines_.access);
+    do {
+      if (!WaitFor(0, deadline, "the service does not answer")) return false;
+    } while (owed_count_ == kMaxOwed);
+  }
+  if (!Send(fds, &owed.sequence)) return false;
+  owed_[(first_owed_ + owed_count_++) % kMaxOwed] = owed;
+  if (owed.is_awaited) ++awaited_count_;
+  return true;
 }
 
 bool ServiceLink::Await(Nanoseconds deadline) {
@@ -260,9 +261,10 @@ bool ServiceLink::Await(Nanoseconds deadline) {
     slept = true;
     Sleep(channel_->fd(), POLLIN, deadline);
   }
-  for (Owed& owed : absl::MakeSpan(owed_.data(), owed_count_)) {
+  for (size_t i = 0; i < owed_count_; ++i) {
+    Owed& owed = owed_[(first_owed_ + i) % kMaxOwed];
     owed.is_awaited = false;
-    owed.value = nullptr;
+    owed.to = nullptr;
   }
   awaited_count_ = 0;
   slow_ = true;
@@ -285,8 +287,7 @@ const ShadowWindow* ServiceLink::FindShadow(uint32_t region, uint64_t offset,
   for (size_t i = 0; i < shape_.shadow_count; ++i) {
     const ShadowWindow& window = shape_.shadows[i];
     if (window.region == region && offset >= window.offset &&
-        size_bytes <= window.size_bytes &&
-        offset - window.offset <= window.size_bytes - size_bytes) {
+        IsInside(offset - window.offset, size_bytes, window.size_bytes)) {
       return &window;
     }
   }
@@ -320,23 +321,10 @@ bool ServiceLink::LoadShadow(uint32_t region, uint64_t offset,
   // One atomic load of the register's width: the service may be writing.
   const uint8_t* from =
       shadow_ + window->memfd_offset + (offset - window->offset);
-  uint64_t value;
-  switch (size_bytes) {
-    case 8:
-      value = __atomic_load_n(reinterpret_cast<const uint64_t*>(from),
-                              __ATOMIC_RELAXED);
-      break;
-    case 4:
-      value = __atomic_load_n(reinterpret_cast<const uint32_t*>(from),
-                              __ATOMIC_RELAXED);
-      break;
-    case 2:
-      value = __atomic_load_n(reinterpret_cast<const uint16_t*>(from),
-                              __ATOMIC_RELAXED);
-      break;
-    default:
-      value = __atomic_load_n(from, __ATOMIC_RELAXED);
-  }
+  const uint64_t value = size_bytes == 8   ? LoadOnce<uint64_t>(from)
+                         : size_bytes == 4 ? LoadOnce<uint32_t>(from)
+                         : size_bytes == 2 ? LoadOnce<uint16_t>(from)
+                                           : LoadOnce<uint8_t>(from);
   memcpy(to, &value, size_bytes);
   return true;
 }
@@ -347,12 +335,6 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
   if (slow_) Poll();  // it may have caught up
   if (state_ != State::kLive || slow_) return;
 
-  struct Piece {
-    size_t at;
-    uint32_t size_bytes;
-  };
-  std::array<Piece, kWindow> pieces;
-  std::array<uint64_t, kWindow> values;
   const bool narrow = shape_.regions[region].narrow;
   const Nanoseconds start = MonotonicNow();
   const bool is_late =
@@ -365,51 +347,27 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
       const uint32_t size_bytes =
           PieceBytes(offset + at, data.size() - at, narrow);
       if (!LoadShadow(region, offset + at, size_bytes, &data[at])) {
-        if (!MakeRoomForAnswer()) return;
         RegionRead* read = channel_->outgoing().mutable_region_read();
         read->set_region(region);
         read->set_offset(offset + at);
         read->set_size_bytes(size_bytes);
-        uint64_t sequence;
-        if (!Send({}, &sequence)) return;
-        values[asked] = ~uint64_t{0};
-        Expect(sequence, /*is_load=*/true, /*is_awaited=*/true, &values[asked]);
-        pieces[asked++] = {at, size_bytes};
+        if (!Ask({}, {.to = &data[at],
+                      .size_bytes = size_bytes,
+                      .is_awaited = true})) {
+          return;
+        }
+        ++asked;
       }
       at += size_bytes;
     }
     if (!Await(deadline)) return;
     if (is_late) spin_.Woken(MonotonicNow() - start, kForStores);
-    for (size_t i = 0; i < asked; ++i) {
-      memcpy(&data[pieces[i].at], &values[i], pieces[i].size_bytes);
-    }
   }
 }
 
-// Too many answers are owed only by a service that has stopped answering.
-bool ServiceLink::MakeRoomForAnswer() {
-  if (owed_count_ < kMaxOwed) return true;
-  const Nanoseconds deadline = Bounded(MonotonicNow() + deadlines_.access);
-  while (owed_count_ == kMaxOwed) {
-    HandleOne();
-    if (!channel_) return false;
-    if (owed_count_ == kMaxOwed && !Sleep(channel_->fd(), POLLIN, deadline)) {
-      Lose("the service does not answer");
-      return false;
-    }
-  }
-  return true;
-}
-
-void ServiceLink::SendRequest(Answer answer, absl::Span<const int> fds) {
-  const bool wait = answer != Answer::kLater && !slow_;
-  uint64_t sequence;
-  if (!MakeRoomForAnswer() || !Send(fds, &sequence)) return;
-  Expect(sequence, /*is_load=*/false, wait, nullptr);
-  if (wait) {
-    Await(MonotonicNow() +
-          (answer == Answer::kWait ? deadlines_.access : deadlines_.reset));
-  }
+void ServiceLink::SendRequest(Nanoseconds patience, absl::Span<const int> fds) {
+  const bool wait = patience != 0 && !slow_;
+  if (Ask(fds, {.is_awaited = wait}) && wait) Await(MonotonicNow() + patience);
 }
 
 bool ServiceLink::Applied(uint64_t sequence) const {
@@ -420,12 +378,8 @@ bool ServiceLink::Applied(uint64_t sequence) const {
 
 void ServiceLink::AskApplied() {
   if (state_ != State::kLive || barrier_ != 0 || slow_) return;
-  if (!MakeRoomForAnswer()) return;
   channel_->outgoing().mutable_ping();
-  uint64_t ping;
-  if (!Send({}, &ping)) return;
-  Expect(ping, /*is_load=*/false, /*is_awaited=*/false, nullptr);
-  barrier_ = ping;
+  if (Ask({}, {})) barrier_ = channel_->last_sent();
 }
 
 bool ServiceLink::intx_level() const {

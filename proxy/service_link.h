@@ -25,10 +25,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proto/adaptive_spin.h"
 #include "proto/channel.h"
 #include "proto/shadow.h"
@@ -103,10 +105,9 @@ class ServiceLink {
   void Load(uint32_t region, uint64_t offset, absl::Span<uint8_t> data);
 
   // A request that is answered by Ack. The frame is filled in Request(), then
-  // sent; kWait returns when the answer has come or the deadline has passed.
-  enum class Answer { kLater, kWait, kWaitForReset };
+  // sent; returns when the answer has come, or after `patience`.
   Frame& Request() { return channel_->outgoing(); }
-  void SendRequest(Answer answer, absl::Span<const int> fds = {});
+  void SendRequest(Nanoseconds patience, absl::Span<const int> fds = {});
   // May requests be made?
   bool open() const {
     return state_ == State::kLive || state_ == State::kDescribed;
@@ -124,11 +125,11 @@ class ServiceLink {
  private:
   struct Owed {
     uint64_t sequence;
-    uint64_t* value;  // where a load's answer goes; null: dropped
-    bool is_load;
+    uint8_t* to;          // where a load's answer goes; null: dropped
+    uint32_t size_bytes;  // of a load; 0: an Ack is owed
     bool is_awaited;
   };
-  // Loads of one window; what else is owed meanwhile fits as well.
+  // Loads under way at once; what else is owed meanwhile fits as well.
   static constexpr size_t kWindow = 32;
   // More than all the ranges of memory that there can be: a service that is
   // merely late loses nothing by what it owes.
@@ -143,11 +144,13 @@ class ServiceLink {
                   uint8_t* to);
   // Spins, if that has paid, until the last store is applied.
   bool AwaitStores();
+  // Waits for room, if need be; false: lost.
   bool Send(absl::Span<const int> fds, uint64_t* sequence);
-  bool SendWhenThereIsRoom(absl::Span<const int> fds, uint64_t* sequence);
-  void Expect(uint64_t sequence, bool is_load, bool is_awaited,
-              uint64_t* value);
-  bool MakeRoomForAnswer();
+  // Sends what will be answered.
+  bool Ask(absl::Span<const int> fds, Owed owed);
+  // Until `events` or a frame, which is handled. False: lost, also when it is
+  // the deadline that comes: for `why`.
+  bool WaitFor(short events, Nanoseconds deadline, absl::string_view why);
   // `deadline`, or the end of the operation under way.
   Nanoseconds Bounded(Nanoseconds deadline) const {
     return deadline < operation_end_ ? deadline : operation_end_;
@@ -160,7 +163,6 @@ class ServiceLink {
   void HandleAnswer(const Frame& frame);
   void HandleHello(const Hello& hello);
   void Forget();
-  void CloseDoorbells();
 
   const Deadlines deadlines_;
   const Fallback fallback_;
@@ -174,9 +176,11 @@ class ServiceLink {
 
   bool has_shape_ = false;
   DeviceShape shape_;
+  std::vector<Fd> doorbells_;  // the shape's
   const uint8_t* shadow_ = nullptr;
 
   std::array<Owed, kMaxOwed> owed_;
+  size_t first_owed_ = 0;
   size_t owed_count_ = 0;
   Nanoseconds operation_end_ = ~Nanoseconds{0};  // that: none is under way
   size_t awaited_count_ = 0;

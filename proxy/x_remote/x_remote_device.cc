@@ -92,6 +92,9 @@ XRemoteDevice::XRemoteDevice(int socket, int ram_fd, const RamIdentity& ram,
       ram_fd_(ram_fd),
       patience_ns_(deadlines.access_ns),
       socket_(socket),
+      memory_([this](const MemoryRange& changed, bool) {
+        memory_changed_ |= changed.is_ram;
+      }),
       no_raise_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       resample_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
@@ -286,9 +289,8 @@ uint32_t XRemoteDevice::VectorCount(InterruptKind kind) const {
 
 bool XRemoteDevice::Contains(uint32_t region, uint64_t offset,
                              size_t size_bytes) const {
-  if (region >= kRegionLimit) return false;
-  const uint64_t whole = regions_[region].size_bytes;
-  return offset <= whole && size_bytes <= whole - offset;
+  return region < kRegionLimit &&
+         IsInside(offset, size_bytes, regions_[region].size_bytes);
 }
 
 uint64_t XRemoteDevice::ReadPiece(uint32_t region, uint64_t offset,
@@ -410,16 +412,11 @@ bool XRemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                              .readable = readable,
                              .writable = writable,
                              .is_ram = ram_.Holds(fd, file_offset, size_bytes)};
-  return memory_.Insert(range, [this](const MemoryRange& changed, bool) {
-    memory_changed_ |= changed.is_ram;
-  });
+  return memory_.Insert(range);
 }
 
 bool XRemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
-  const bool found = memory_.Remove(address, size_bytes,
-                                    [this](const MemoryRange& changed, bool) {
-                                      memory_changed_ |= changed.is_ram;
-                                    });
+  const bool found = memory_.Remove(address, size_bytes);
   if (memory_changed_) {
     SendMemory();
     AskConfig(0, 4);  // answered when the table is in use
@@ -428,7 +425,7 @@ bool XRemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
 }
 
 void XRemoteDevice::UnmapAll() {
-  memory_.Clear([](const MemoryRange&, bool) {});
+  memory_.Clear();
   // Nothing is mapped any more, which cannot be said; a device that has been
   // reset uses nothing.
   memory_changed_ = true;
