@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/arena.h"
@@ -86,14 +86,10 @@ absl::Status CheckFds(const Frame& frame, size_t fd_count) {
 }
 
 absl::Status SocketError(const char* what, int error) {
-  switch (error) {
-    case EPIPE:
-    case ECONNRESET:
-    case ENOTCONN:
-      return absl::UnavailableError("the peer has closed the channel");
-    default:
-      return absl::InternalError(absl::StrCat(what, ": errno ", error));
+  if (error == EPIPE || error == ECONNRESET || error == ENOTCONN) {
+    return absl::UnavailableError("the peer has closed the channel");
   }
+  return absl::InternalError(absl::StrCat(what, ": errno ", error));
 }
 
 // Waits for `events` or an error; false after the time-out.
@@ -110,30 +106,20 @@ bool WaitFor(int fd, short events, int timeout_ms) {
 }  // namespace
 
 struct Channel::Buffers {
-  Buffers() {}  // NOLINT: the byte arrays stay untouched until used
+  // NOLINTNEXTLINE: the byte arrays stay untouched until used
+  Buffers() { fds.reserve(kMaxFrameFds); }
 
   ReusedFrame incoming;
   ReusedFrame outgoing;
   bool outgoing_is_used = false;
-  std::array<int, kMaxFrameFds> fds;
-  size_t fd_count = 0;
+  std::vector<Fd> fds;
   std::array<uint8_t, kMaxFrameBytes> received;
   std::array<uint8_t, kMaxFrameBytes> sent;
-
-  void CloseFds() {
-    for (size_t i = 0; i < fd_count; ++i) {
-      if (fds[i] >= 0) close(fds[i]);
-    }
-    fd_count = 0;
-  }
 };
 
 Channel::Channel(int fd) : fd_(fd), buffers_(new Buffers) {}
 
-Channel::~Channel() {
-  buffers_->CloseFds();
-  close(fd_);
-}
+Channel::~Channel() = default;
 
 Frame& Channel::outgoing() {
   if (buffers_->outgoing_is_used) {
@@ -160,7 +146,7 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
   frame.SerializeWithCachedSizesToArray(buffers_->sent.data());
 
   const ssize_t sent =
-      SendWithFds(fd_, {buffers_->sent.data(), size_bytes}, fds);
+      SendWithFds(fd(), {buffers_->sent.data(), size_bytes}, fds);
   if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
     return absl::ResourceExhaustedError("the socket's buffer is full");
   }
@@ -172,22 +158,19 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
 }
 
 bool Channel::WaitToSend(int timeout_ms) {
-  return WaitFor(fd_, POLLOUT, timeout_ms);
+  return WaitFor(fd(), POLLOUT, timeout_ms);
 }
 
 absl::Status Channel::Receive(bool wait, Received* received) {
   *received = Received::kNothing;
-  buffers_->CloseFds();
-
   ssize_t size_bytes;
   int flags = 0;
-  while ((size_bytes = ReceiveWithFds(
-              fd_, absl::MakeSpan(buffers_->received), wait ? 0 : MSG_DONTWAIT,
-              absl::MakeSpan(buffers_->fds), &buffers_->fd_count, &flags)) <
-         0) {
+  while ((size_bytes = ReceiveWithFds(fd(), absl::MakeSpan(buffers_->received),
+                                      wait ? 0 : MSG_DONTWAIT, kMaxFrameFds,
+                                      &buffers_->fds, &flags)) < 0) {
     if (errno != EAGAIN) return SocketError("recvmsg", errno);
     if (!wait) return absl::OkStatus();
-    WaitFor(fd_, POLLIN, -1);
+    WaitFor(fd(), POLLIN, -1);
   }
 
   absl::Status status;
@@ -200,10 +183,10 @@ absl::Status Channel::Receive(bool wait, Received* received) {
     buffers_->incoming.Renew();
     status = ParseFrame(
         {buffers_->received.data(), static_cast<size_t>(size_bytes)},
-        buffers_->fd_count, last_received_ + 1, buffers_->incoming.get());
+        buffers_->fds.size(), last_received_ + 1, buffers_->incoming.get());
   }
   if (!status.ok()) {
-    buffers_->CloseFds();
+    buffers_->fds.clear();
     return status;
   }
   ++last_received_;
@@ -213,15 +196,10 @@ absl::Status Channel::Receive(bool wait, Received* received) {
 
 const Frame& Channel::incoming() const { return *buffers_->incoming; }
 
-absl::Span<const int> Channel::incoming_fds() const {
-  return {buffers_->fds.data(), buffers_->fd_count};
-}
+absl::Span<const Fd> Channel::incoming_fds() const { return buffers_->fds; }
 
 int Channel::TakeFd(size_t index) {
-  if (index >= buffers_->fd_count) return -1;
-  const int fd = buffers_->fds[index];
-  buffers_->fds[index] = -1;
-  return fd;
+  return index < buffers_->fds.size() ? buffers_->fds[index].Release() : -1;
 }
 
 absl::Status ParseFrame(absl::Span<const uint8_t> packet, size_t fd_count,

@@ -30,6 +30,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proto/frame.pb.h"
 
 namespace bulkhead {
@@ -47,7 +48,7 @@ class Channel {
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
 
   // The frame to fill and send next: empty after a Send that succeeded or was
   // InvalidArgument. The reference is valid until then.
@@ -66,8 +67,8 @@ class Channel {
   enum class Received { kFrame, kNothing };
   absl::Status Receive(bool wait, Received* received);
   const Frame& incoming() const;
-  // A taken fd reads as -1.
-  absl::Span<const int> incoming_fds() const;
+  // A taken fd is invalid.
+  absl::Span<const Fd> incoming_fds() const;
   // Takes fd number `index` out of incoming_fds(); the caller owns it.
   int TakeFd(size_t index);
 
@@ -78,7 +79,7 @@ class Channel {
  private:
   struct Buffers;
 
-  int fd_;
+  const Fd fd_;
   uint64_t last_sent_ = 0;
   uint64_t last_received_ = 0;
   std::unique_ptr<Buffers> buffers_;

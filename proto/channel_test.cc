@@ -136,7 +136,7 @@ TEST_F(ChannelTest, DescriptorsTravelAndAreClosedUnlessTaken) {
   Receive();
   ASSERT_EQ(right_->incoming_fds().size(), 2u);
   const int taken = right_->TakeFd(1);
-  EXPECT_EQ(right_->incoming_fds()[1], -1);
+  EXPECT_FALSE(right_->incoming_fds()[1].valid());
   EXPECT_EQ(fcntl(taken, F_GETFD), FD_CLOEXEC);
   const uint64_t one = 1;
   EXPECT_EQ(write(taken, &one, sizeof one), 8);

@@ -14,7 +14,8 @@ struct Control {
 }  // namespace
 
 ssize_t ReceiveWithFds(int socket, absl::Span<uint8_t> room, int flags,
-                       absl::Span<int> fd_room, size_t* fd_count, int* result) {
+                       size_t max_fds, std::vector<Fd>* fds, int* result) {
+  fds->clear();
   Control control;
   iovec bytes = {room.data(), room.size()};
   msghdr message = {};
@@ -23,10 +24,9 @@ ssize_t ReceiveWithFds(int socket, absl::Span<uint8_t> room, int flags,
     message.msg_iov = &bytes;
     message.msg_iovlen = 1;
     message.msg_control = control.bytes;
-    message.msg_controllen = CMSG_LEN(fd_room.size() * sizeof(int));
+    message.msg_controllen = CMSG_LEN(max_fds * sizeof(int));
     size_bytes = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
   } while (size_bytes < 0 && errno == EINTR);
-  *fd_count = 0;
   *result = message.msg_flags;
   if (size_bytes < 0) return size_bytes;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
@@ -36,8 +36,10 @@ ssize_t ReceiveWithFds(int socket, absl::Span<uint8_t> room, int flags,
     }
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     const unsigned char* data = CMSG_DATA(header);
-    for (size_t i = 0; i < count && *fd_count < fd_room.size(); ++i) {
-      memcpy(&fd_room[(*fd_count)++], data + i * sizeof(int), sizeof(int));
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      memcpy(&fd, data + i * sizeof(int), sizeof(int));
+      fds->emplace_back(fd);
     }
   }
   return size_bytes;

@@ -3,7 +3,7 @@
 // TRUST    The peer's. It never gets more descriptors into this process than
 //          the caller has room for.
 // ERRORS   As recvmsg and sendmsg: -1 and errno, never EINTR.
-// THREADS  Any. Nothing is allocated.
+// THREADS  Any. Nothing is allocated, given the room that is asked for.
 
 #ifndef BULKHEAD_PROTO_FD_SOCKET_H_
 #define BULKHEAD_PROTO_FD_SOCKET_H_
@@ -12,18 +12,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
+#include "base/fd.h"
 
 namespace bulkhead {
 
 // More than any caller takes or gives at once.
 inline constexpr size_t kMaxRidingFds = 64;
 
-// One recvmsg into `room` and `fd_room`. The descriptors are the caller's, and
-// close on exec; *result has MSG_CTRUNC when there were more.
+// One recvmsg into `room`. Descriptors that came along, at most `max_fds`, take
+// the place of what was in *fds, which has that capacity; they close on exec.
+// *result has MSG_CTRUNC when there were more.
 ssize_t ReceiveWithFds(int socket, absl::Span<uint8_t> room, int flags,
-                       absl::Span<int> fd_room, size_t* fd_count, int* result);
+                       size_t max_fds, std::vector<Fd>* fds, int* result);
 
 // One sendmsg, which does not wait and raises no signal. The descriptors stay
 // the caller's.

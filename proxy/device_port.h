@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proto/frame.pb.h"
 
 namespace bulkhead::proxy {
@@ -79,15 +80,15 @@ class DevicePort {
   virtual void UnmapAll() = 0;
 
   // The eventfds of vectors [first, first + count): `fds` has `count` of them,
-  // taken over by this call, or none, which disables the vectors.
+  // which are taken unless it is false, or none, which disables the vectors.
   virtual bool SetVectors(InterruptKind kind, uint32_t first, uint32_t count,
-                          absl::Span<const int> fds) = 0;
+                          absl::Span<Fd> fds) = 0;
   virtual void DisableVectors(InterruptKind kind) = 0;
   // Raises a vector as the device would.
   virtual bool Trigger(InterruptKind kind, uint32_t vector) = 0;
   virtual void MaskIntx(bool masked) = 0;
-  // An eventfd that unmasks INTx when it is written (KVM); -1: none. Taken.
-  virtual void SetIntxUnmaskFd(int fd) = 0;
+  // An eventfd that unmasks INTx when it is written (KVM); invalid: none.
+  virtual void SetIntxUnmaskFd(Fd fd) = 0;
 
   virtual void Reset() = 0;
 

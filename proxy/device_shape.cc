@@ -95,12 +95,12 @@ absl::Status CheckShadows(const DeviceDescription& description, int memfd,
 }
 
 absl::Status CheckDoorbells(const DeviceDescription& description,
-                            absl::Span<const int> memfds, DeviceShape* shape) {
+                            absl::Span<const Fd> memfds, DeviceShape* shape) {
   for (int i = 0; i < description.doorbells_size(); ++i) {
     const Doorbell& doorbell = description.doorbells(i);
     RegionShape& region =
         shape->regions[std::min(doorbell.region(), kConfigRegion)];
-    const int memfd = memfds[static_cast<size_t>(i)];
+    const int memfd = memfds[static_cast<size_t>(i)].get();
     if (doorbell.region() > kLastBar || region.narrow ||
         region.doorbell_bytes != 0 || doorbell.size_bytes() == 0 ||
         doorbell.offset() % kPageBytes != 0 ||
@@ -120,13 +120,13 @@ absl::Status CheckDoorbells(const DeviceDescription& description,
 }  // namespace
 
 absl::Status CheckDescription(const DeviceDescription& description,
-                              absl::Span<const int> fds, DeviceShape* shape) {
+                              absl::Span<const Fd> fds, DeviceShape* shape) {
   *shape = DeviceShape();
   if (fds.empty()) return Wrong("fds:", 0);
   if (absl::Status status = CheckRegions(description, shape); !status.ok()) {
     return status;
   }
-  if (absl::Status status = CheckShadows(description, fds[0], shape);
+  if (absl::Status status = CheckShadows(description, fds[0].get(), shape);
       !status.ok()) {
     return status;
   }

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proto/frame.pb.h"
 #include "proxy/device_port.h"
 
@@ -49,7 +50,7 @@ struct DeviceShape {
 // their number. The doorbell fds in *shape are the same numbers, still the
 // caller's.
 absl::Status CheckDescription(const DeviceDescription& description,
-                              absl::Span<const int> fds, DeviceShape* shape);
+                              absl::Span<const Fd> fds, DeviceShape* shape);
 
 }  // namespace bulkhead::proxy
 

@@ -30,13 +30,13 @@ void EventfdTable::Raise(InterruptKind kind, uint32_t vector) const {
   }
 }
 
-bool IsEventfd(int fd) {
+bool IsEventfd(const Fd& fd) {
   struct stat status;
-  if (fstatat(fd, "", &status, AT_EMPTY_PATH) != 0 ||
+  if (fstatat(fd.get(), "", &status, AT_EMPTY_PATH) != 0 ||
       (status.st_mode & S_IFMT) != 0) {
     return false;
   }
-  const int flags = fcntl(fd, F_GETFL);
+  const int flags = fcntl(fd.get(), F_GETFL);
   return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 

@@ -39,7 +39,7 @@ class EventfdTable {
 
 // An anonymous inode that does not block: no file, pipe, socket or memfd, and
 // nothing that the shim or the service could be made to wait for.
-bool IsEventfd(int fd);
+bool IsEventfd(const Fd& fd);
 
 void RaiseEventfd(int fd);
 

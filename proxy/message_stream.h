@@ -21,17 +21,34 @@
 #ifndef BULKHEAD_PROXY_MESSAGE_STREAM_H_
 #define BULKHEAD_PROXY_MESSAGE_STREAM_H_
 
+#include <errno.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
+#include <utility>
+#include <vector>
 
 #include "absl/types/span.h"
-#include "proxy/stream_io.h"
+#include "base/fd.h"
+#include "proto/fd_socket.h"
 
 namespace bulkhead::proxy {
+
+inline constexpr size_t kMaxMessageFds = 16;
+
+// How long a peer may leave what was sent to it untaken. Its reader is a thread
+// of its own, so only one that is stopped or was taken over does.
+inline constexpr timespec kReplyPatience = {1, 0};
+
+// All of `bytes`, with `fds` on the first of them. False: the peer has gone, or
+// its patience is over.
+bool SendBytes(int socket, absl::Span<const uint8_t> bytes,
+               absl::Span<const int> fds, const timespec& patience);
 
 // Copies a structure off the front of `bytes`; false: they are too few.
 template <typename T>
@@ -52,14 +69,10 @@ class MessageStream {
   struct Message {
     Header header;
     absl::Span<const uint8_t> payload;
-    // A taken fd is set to -1; what is left is closed by the next call.
-    absl::Span<int> fds;
+    absl::Span<Fd> fds;  // what is not taken is closed by the next call
 
-    int TakeFd(size_t index) {
-      if (index >= fds.size()) return -1;
-      const int fd = fds[index];
-      fds[index] = -1;
-      return fd;
+    Fd TakeFd(size_t index) {
+      return index < fds.size() ? std::move(fds[index]) : Fd();
     }
     template <typename T>
     bool Copy(T* out) const {
@@ -67,14 +80,18 @@ class MessageStream {
     }
   };
 
-  MessageStream() = default;
-  ~MessageStream() { Clear(); }
+  MessageStream() {
+    fds_.reserve(kMaxMessageFds);
+    come_.reserve(kMaxMessageFds);
+  }
   MessageStream(const MessageStream&) = delete;
   MessageStream& operator=(const MessageStream&) = delete;
 
   // Forgets everything, closing unclaimed descriptors.
   void Clear() {
-    CloseFds();
+    fds_.clear();
+    come_.clear();
+    fds_shown_ = false;
     begin_ = end_ = 0;
   }
 
@@ -83,19 +100,14 @@ class MessageStream {
   Next Receive(int socket, Message* message) {
     const Next next = Take(message);
     if (next != Next::kNothing) return next;
-    const ReceivedBytes received = ReceiveBytes(socket, Room());
-    switch (received.state) {
-      case ReceivedBytes::State::kNothing:
-        return Next::kNothing;
-      case ReceivedBytes::State::kClosed:
-        return Next::kClosed;
-      case ReceivedBytes::State::kSome:
-      case ReceivedBytes::State::kBroken:
-        break;
+    int flags;
+    const ssize_t size_bytes = ReceiveWithFds(socket, Room(), MSG_DONTWAIT,
+                                              kMaxMessageFds, &come_, &flags);
+    if (size_bytes <= 0) {
+      return size_bytes < 0 && errno == EAGAIN ? Next::kNothing : Next::kClosed;
     }
-    const bool added =
-        Added(received.bytes, {received.fds.data(), received.fd_count});
-    if (!added || received.state == ReceivedBytes::State::kBroken) {
+    if (!Added(static_cast<size_t>(size_bytes), &come_) ||
+        (flags & MSG_CTRUNC) != 0) {
       return Next::kBroken;
     }
     return Take(message);
@@ -111,30 +123,26 @@ class MessageStream {
       begin_ = end_ = 0;
     } else if (buffer_.size() - begin_ < kMaxMessageBytes) {
       memmove(buffer_.data(), &buffer_[begin_], end_ - begin_);
-      if (fd_count_ != 0) fds_end_ -= begin_;
+      fds_end_ -= std::min(fds_end_, begin_);
       end_ -= begin_;
       begin_ = 0;
     }
     return absl::MakeSpan(buffer_).subspan(end_);
   }
 
-  bool Added(size_t bytes, absl::Span<const int> fds) {
-    const bool in_the_middle = fd_count_ != 0 || fds.size() > kMaxMessageFds;
-    if (!fds.empty() && in_the_middle) {
-      for (int fd : fds) close(fd);
-      return false;
+  bool Added(size_t bytes, std::vector<Fd>* fds) {
+    if (!fds->empty()) {
+      if (!fds_.empty()) return false;  // they are on the middle of a message
+      fds_.swap(*fds);
+      fds_end_ = end_ + bytes;
     }
     end_ += bytes;
-    if (!fds.empty()) {
-      memcpy(fds_.data(), fds.data(), fds.size() * sizeof(int));
-      fd_count_ = fds.size();
-      fds_end_ = end_;
-    }
     return true;
   }
 
   Next Take(Message* message) {
-    if (fds_shown_) CloseFds();
+    if (fds_shown_) fds_.clear();
+    fds_shown_ = false;
     const size_t present = end_ - begin_;
     if (present < sizeof(Header)) return Next::kNothing;
     memcpy(&message->header, &buffer_[begin_], sizeof(Header));
@@ -145,30 +153,19 @@ class MessageStream {
     message->payload = {&buffer_[begin_ + sizeof(Header)],
                         static_cast<size_t>(payload_bytes)};
     begin_ += size_bytes;
-    message->fds = {};
-    if (fd_count_ != 0 && begin_ >= fds_end_) {
-      message->fds = absl::MakeSpan(fds_.data(), fd_count_);
-      fds_shown_ = true;
-    }
+    fds_shown_ = begin_ >= fds_end_;
+    message->fds = fds_shown_ ? absl::MakeSpan(fds_) : absl::Span<Fd>();
     return Next::kMessage;
   }
 
  private:
-  void CloseFds() {
-    for (size_t i = 0; i < fd_count_; ++i) {
-      if (fds_[i] >= 0) close(fds_[i]);
-    }
-    fd_count_ = 0;
-    fds_shown_ = false;
-  }
-
   // Two messages: room for one whole behind the rest of another.
   std::array<uint8_t, 2 * kMaxMessageBytes> buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;
   // Descriptors of the last message that begins before fds_end_.
-  std::array<int, kMaxMessageFds> fds_;
-  size_t fd_count_ = 0;
+  std::vector<Fd> fds_;
+  std::vector<Fd> come_;  // with the last recvmsg
   size_t fds_end_ = 0;
   bool fds_shown_ = false;
 };

@@ -119,7 +119,7 @@ bool MpqemuFrontEnd::HandleSyncSysmem(const Message& message) {
   range_count_ = count;
   for (size_t i = 0; i < count; ++i) {
     device_.Map(table.address[i], table.size_bytes[i], table.offset[i],
-                /*readable=*/true, /*writable=*/true, message.fds[i]);
+                /*readable=*/true, /*writable=*/true, message.fds[i].get());
   }
   return true;
 }
@@ -127,8 +127,7 @@ bool MpqemuFrontEnd::HandleSyncSysmem(const Message& message) {
 bool MpqemuFrontEnd::HandleSetIrqfd(Message& message) {
   // QEMU sends them to a device without an interrupt pin as well.
   if (device_.VectorCount(INTX) == 0) return true;
-  const int raise = message.TakeFd(0);
-  if (!device_.SetVectors(INTX, 0, 1, {&raise, 1})) return false;
+  if (!device_.SetVectors(INTX, 0, 1, message.fds.first(1))) return false;
   device_.SetIntxUnmaskFd(message.TakeFd(1));
   return true;
 }

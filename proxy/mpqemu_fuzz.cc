@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "proxy/fake_service.h"
 #include "proxy/mpqemu_front_end.h"
@@ -83,11 +84,11 @@ void FuzzOne(absl::Span<const uint8_t> input) {
     const size_t taken = std::min(length, room.size());
     std::memcpy(room.data(), input.data() + 2, taken);
     input.remove_prefix(2 + length);
-    std::array<int, 15> fds;
+    std::vector<Fd> fds;
     for (size_t i = 0; i < fd_count; ++i) {
-      fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+      fds.emplace_back(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     }
-    if (!stream->Added(taken, {fds.data(), fd_count})) break;
+    if (!stream->Added(taken, &fds)) break;
     Stream::Message message;
     Stream::Next next;
     while ((next = stream->Take(&message)) == Stream::Next::kMessage) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "proto/channel.h"
 
@@ -157,17 +158,14 @@ void RemoteDevice::SendRange(const MemoryRange& range, bool mapped) {
 }
 
 bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
-                              uint32_t count, absl::Span<const int> fds) {
+                              uint32_t count, absl::Span<Fd> fds) {
   const uint32_t vectors = VectorCount(kind);
   const bool is_good = first <= vectors && count <= vectors - first &&
                        (fds.empty() || fds.size() == count) &&
                        std::all_of(fds.begin(), fds.end(), IsEventfd);
-  if (!is_good) {
-    for (int fd : fds) close(fd);
-    return false;
-  }
+  if (!is_good) return false;
   for (uint32_t i = 0; i < count; ++i) {
-    eventfds_.Set(kind, first + i, Fd(fds.empty() ? -1 : fds[i]));
+    eventfds_.Set(kind, first + i, fds.empty() ? Fd() : std::move(fds[i]));
   }
   SendVectors(kind, first, count);
   // A line that is already high has had its edge.
@@ -230,9 +228,8 @@ void RemoteDevice::UnmaskIntx(Nanoseconds due) {
   SettleIntx();
 }
 
-void RemoteDevice::SetIntxUnmaskFd(int fd) {
-  intx_unmask_fd_ = Fd(fd);
-  if (!IsEventfd(fd)) intx_unmask_fd_.Close();
+void RemoteDevice::SetIntxUnmaskFd(Fd fd) {
+  intx_unmask_fd_ = IsEventfd(fd) ? std::move(fd) : Fd();
 }
 
 void RemoteDevice::OnIntxUnmaskFd() {
@@ -252,7 +249,7 @@ void RemoteDevice::Reset() {
 void RemoteDevice::Detach() {
   const ServiceLink::Operation operation(&link_, link_.deadlines().reset);
   for (InterruptKind kind : kKinds) DisableVectors(kind);
-  SetIntxUnmaskFd(-1);
+  SetIntxUnmaskFd(Fd());
   Reset();
   UnmapAll();
 }

@@ -69,11 +69,11 @@ class RemoteDevice : public DevicePort {
   bool Unmap(uint64_t address, uint64_t size_bytes) override;
   void UnmapAll() override;
   bool SetVectors(InterruptKind kind, uint32_t first, uint32_t count,
-                  absl::Span<const int> fds) override;
+                  absl::Span<Fd> fds) override;
   void DisableVectors(InterruptKind kind) override;
   bool Trigger(InterruptKind kind, uint32_t vector) override;
   void MaskIntx(bool masked) override;
-  void SetIntxUnmaskFd(int fd) override;
+  void SetIntxUnmaskFd(Fd fd) override;
   void Reset() override;
   void Detach() override;
 

@@ -157,7 +157,7 @@ void ServiceLink::HandleHello(const Hello& hello) {
       shadow_place_ == MAP_FAILED
           ? MAP_FAILED
           : mmap(shadow_place_, shape.shadow_memfd_bytes, PROT_READ,
-                 MAP_SHARED | MAP_FIXED, channel_->incoming_fds()[0], 0);
+                 MAP_SHARED | MAP_FIXED, channel_->incoming_fds()[0].get(), 0);
   if (shadow == MAP_FAILED) {
     return Lose(absl::StrCat("cannot map the shadow page: errno ", errno));
   }

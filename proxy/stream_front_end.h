@@ -22,7 +22,6 @@
 #include "proxy/device_port.h"
 #include "proxy/front_end.h"
 #include "proxy/message_stream.h"
-#include "proxy/stream_io.h"
 
 namespace bulkhead::proxy {
 

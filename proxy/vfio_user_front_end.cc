@@ -118,7 +118,7 @@ int VfioUserFrontEnd::HandleVersion(const Message& message) {
 int VfioUserFrontEnd::HandleDmaMap(const Message& message) {
   vfio_user::DmaMap map;
   if (!message.Copy(&map) || message.fds.size() > 1) return EINVAL;
-  const int fd = message.fds.empty() ? -1 : message.fds[0];
+  const int fd = message.fds.empty() ? -1 : message.fds[0].get();
   return device_.Map(map.address, map.size_bytes, map.offset,
                      (map.flags & vfio_user::kDmaReadable) != 0,
                      (map.flags & vfio_user::kDmaWritable) != 0, fd)
@@ -242,10 +242,9 @@ int VfioUserFrontEnd::HandleSetIrqs(Message& message) {
   }
   if (action == VFIO_IRQ_SET_ACTION_TRIGGER) {
     if (data == VFIO_IRQ_SET_DATA_EVENTFD) {
-      const bool set_now =
-          device_.SetVectors(kind, set.start, set.count, message.fds);
-      for (int& fd : message.fds) fd = -1;
-      return set_now ? 0 : EINVAL;
+      return device_.SetVectors(kind, set.start, set.count, message.fds)
+                 ? 0
+                 : EINVAL;
     }
     for (uint32_t i = 0; i < set.count; ++i) {
       if (data == VFIO_IRQ_SET_DATA_BOOL && bools[i] == 0) continue;

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "proxy/fake_service.h"
 #include "proxy/remote_device.h"
@@ -87,11 +88,11 @@ void FuzzOne(absl::Span<const uint8_t> input) {
     if (room.size() < length) std::abort();
     std::memcpy(room.data(), input.data() + 2, length);
     input.remove_prefix(2 + length);
-    std::array<int, 3> fds;
+    std::vector<Fd> fds;
     for (size_t i = 0; i < fd_count; ++i) {
-      fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+      fds.emplace_back(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     }
-    if (!stream->Added(length, {fds.data(), fd_count})) break;
+    if (!stream->Added(length, &fds)) break;
     Message message;
     Stream::Next next;
     while ((next = stream->Take(&message)) == Stream::Next::kMessage) {

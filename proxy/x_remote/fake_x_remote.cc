@@ -9,7 +9,6 @@
 #include <memory>
 
 #include "proxy/message_stream.h"
-#include "proxy/stream_io.h"
 
 namespace bulkhead::proxy {
 
@@ -55,8 +54,8 @@ void FakeXRemote::Loop() {
       for (int fd : {raise_, resample_}) {
         if (fd >= 0) close(fd);
       }
-      raise_ = message.TakeFd(0);
-      resample_ = message.TakeFd(1);
+      raise_ = message.TakeFd(0).Release();
+      resample_ = message.TakeFd(1).Release();
     }
     if (command == Command::kSetIrqfd || command == Command::kSyncSysmem) {
       continue;

@@ -4,13 +4,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proxy/eventfd_table.h"
-#include "proxy/stream_io.h"
 
 namespace bulkhead::proxy {
 namespace {
@@ -98,18 +97,11 @@ XRemoteDevice::XRemoteDevice(int socket, int ram_fd, const RamIdentity& ram,
       no_raise_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       resample_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
-XRemoteDevice::~XRemoteDevice() {
-  for (int fd : {socket_, no_raise_fd_, resample_fd_, raise_fd_, unmask_fd_}) {
-    if (fd >= 0) close(fd);
-  }
-}
-
 // ---- the wire
 
 void XRemoteDevice::Lose(absl::string_view why) {
   if (lost()) return;
-  close(socket_);
-  socket_ = -1;
+  socket_.Close();
   owed_ = 0;
   loss_ = std::string(why);
 }
@@ -125,8 +117,8 @@ bool XRemoteDevice::Send(Command command, absl::Span<const uint8_t> body,
   if (!body.empty()) {
     memcpy(&bytes[sizeof header], body.data(), body.size());
   }
-  if (!SendBytes(socket_, {bytes.data(), sizeof header + body.size()}, fds,
-                 kNoPatience)) {
+  if (!SendBytes(socket_.get(), {bytes.data(), sizeof header + body.size()},
+                 fds, kNoPatience)) {
     Lose("it does not take what it is sent");
     return false;
   }
@@ -137,7 +129,7 @@ bool XRemoteDevice::Send(Command command, absl::Span<const uint8_t> body,
 bool XRemoteDevice::TakeAnswer(uint64_t* value) {
   if (lost()) return false;
   Stream::Message message;
-  switch (stream_.Receive(socket_, &message)) {
+  switch (stream_.Receive(socket_.get(), &message)) {
     case Stream::Next::kNothing:
       return false;
     case Stream::Next::kClosed:
@@ -179,7 +171,7 @@ bool XRemoteDevice::Await(uint64_t deadline, uint64_t* last) {
     const timespec rest = {
         static_cast<time_t>((deadline - now) / 1'000'000'000),
         static_cast<long>((deadline - now) % 1'000'000'000)};
-    pollfd entry = {socket_, POLLIN, 0};
+    pollfd entry = {socket_.get(), POLLIN, 0};
     ppoll(&entry, 1, &rest, nullptr);
   }
   if (!lost() && owed_ == 0) {
@@ -434,26 +426,23 @@ void XRemoteDevice::UnmapAll() {
 // ---- interrupts
 
 void XRemoteDevice::SendInterrupt() {
-  const std::array<int, 2> fds = {raise_fd_ >= 0 ? raise_fd_ : no_raise_fd_,
-                                  unmask_fd_ >= 0 ? unmask_fd_ : resample_fd_};
+  const std::array<int, 2> fds = {
+      (raise_fd_.valid() ? raise_fd_ : no_raise_fd_).get(),
+      (unmask_fd_.valid() ? unmask_fd_ : resample_fd_).get()};
   Send(Command::kSetIrqfd, {}, fds);
 }
 
 bool XRemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
-                               uint32_t count, absl::Span<const int> fds) {
+                               uint32_t count, absl::Span<Fd> fds) {
   const bool is_good = kind == INTX && first == 0 && count <= intx_vectors_ &&
                        (fds.empty() || fds.size() == count) &&
                        std::all_of(fds.begin(), fds.end(), IsEventfd);
-  if (!is_good) {
-    for (int fd : fds) close(fd);
-    return false;
-  }
+  if (!is_good) return false;
   if (count == 0) return true;
-  if (raise_fd_ >= 0) close(raise_fd_);
-  raise_fd_ = fds.empty() ? -1 : fds[0];
+  raise_fd_ = fds.empty() ? Fd() : std::move(fds[0]);
   SendInterrupt();
   // A line that is already high has had its edge.
-  if (raise_fd_ >= 0) MaskIntx(false);
+  if (raise_fd_.valid()) MaskIntx(false);
   return true;
 }
 
@@ -463,29 +452,24 @@ void XRemoteDevice::DisableVectors(InterruptKind kind) {
 
 bool XRemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
   if (vector >= VectorCount(kind)) return false;
-  if (raise_fd_ >= 0) RaiseEventfd(raise_fd_);
+  if (raise_fd_.valid()) RaiseEventfd(raise_fd_.get());
   return true;
 }
 
 // The process looks at its level when it is told that the guest is done, and
 // raises again if that is high.
 void XRemoteDevice::MaskIntx(bool masked) {
-  if (!masked && unmask_fd_ < 0) RaiseEventfd(resample_fd_);
+  if (!masked && !unmask_fd_.valid()) RaiseEventfd(resample_fd_.get());
 }
 
-void XRemoteDevice::SetIntxUnmaskFd(int fd) {
-  if (fd >= 0 && !IsEventfd(fd)) {
-    close(fd);
-    fd = -1;
-  }
-  if (unmask_fd_ >= 0) close(unmask_fd_);
-  unmask_fd_ = fd;
+void XRemoteDevice::SetIntxUnmaskFd(Fd fd) {
+  unmask_fd_ = IsEventfd(fd) ? std::move(fd) : Fd();
   SendInterrupt();
 }
 
 void XRemoteDevice::Detach() {
   DisableVectors(INTX);
-  if (unmask_fd_ >= 0) SetIntxUnmaskFd(-1);
+  if (unmask_fd_.valid()) SetIntxUnmaskFd(Fd());
   Reset();
   UnmapAll();
 }

@@ -27,6 +27,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proxy/bar_map.h"
 #include "proxy/device_port.h"
 #include "proxy/memory_table.h"
@@ -47,7 +48,6 @@ class XRemoteDevice : public DevicePort {
   // outlives this object.
   XRemoteDevice(int socket, int ram_fd, const RamIdentity& ram,
                 const XRemoteDeadlines& deadlines);
-  ~XRemoteDevice() override;
   XRemoteDevice(const XRemoteDevice&) = delete;
   XRemoteDevice& operator=(const XRemoteDevice&) = delete;
 
@@ -56,11 +56,11 @@ class XRemoteDevice : public DevicePort {
   absl::Status Probe(uint64_t patience_ns);
 
   // To wait on for POLLIN; -1: the device is lost.
-  int fd() const { return socket_; }
+  int fd() const { return socket_.get(); }
   // Takes what has come: late answers, or the process's end.
   void Poll();
 
-  bool lost() const { return socket_ < 0; }
+  bool lost() const { return !socket_.valid(); }
   const std::string& loss() const { return loss_; }
 
   bool Available() const override { return !lost(); }
@@ -75,11 +75,11 @@ class XRemoteDevice : public DevicePort {
   bool Unmap(uint64_t address, uint64_t size_bytes) override;
   void UnmapAll() override;
   bool SetVectors(InterruptKind kind, uint32_t first, uint32_t count,
-                  absl::Span<const int> fds) override;
+                  absl::Span<Fd> fds) override;
   void DisableVectors(InterruptKind kind) override;
   bool Trigger(InterruptKind kind, uint32_t vector) override;
   void MaskIntx(bool masked) override;
-  void SetIntxUnmaskFd(int fd) override;
+  void SetIntxUnmaskFd(Fd fd) override;
   void Reset() override;
   void Detach() override;
 
@@ -113,7 +113,7 @@ class XRemoteDevice : public DevicePort {
   const XRemoteDeadlines deadlines_;
   const int ram_fd_;
   uint64_t patience_ns_;  // with configuration space
-  int socket_;
+  Fd socket_;
   std::string loss_;
   Stream stream_;
   uint32_t owed_ = 0;
@@ -126,10 +126,10 @@ class XRemoteDevice : public DevicePort {
   bool memory_changed_ = false;
 
   // Ours, for what QEMU has given no eventfd for.
-  int no_raise_fd_;
-  int resample_fd_;
-  int raise_fd_ = -1;   // QEMU's
-  int unmask_fd_ = -1;  // KVM's, of QEMU
+  Fd no_raise_fd_;
+  Fd resample_fd_;
+  Fd raise_fd_;   // QEMU's
+  Fd unmask_fd_;  // KVM's, of QEMU
 };
 
 }  // namespace bulkhead::proxy

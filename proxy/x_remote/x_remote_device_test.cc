@@ -177,8 +177,8 @@ TEST_F(XRemoteDeviceTest, OfTooManyRangesTheLargestAreTold) {
 
 TEST_F(XRemoteDeviceTest, InterruptsPassByAndAreAskedForAgainAfterTheUnmask) {
   Probe();
-  const int raise = MakeEventfd();
-  const int mine = dup(raise);
+  Fd raise(MakeEventfd());
+  const int mine = dup(raise.get());
   ASSERT_TRUE(device_->SetVectors(INTX, 0, 1, {&raise, 1}));
   ASSERT_TRUE(remote_->WaitFor(Command::kSetIrqfd, 1));
   EXPECT_TRUE(remote_->TakeResample()) << "it may be high already";
@@ -188,9 +188,9 @@ TEST_F(XRemoteDeviceTest, InterruptsPassByAndAreAskedForAgainAfterTheUnmask) {
   EXPECT_TRUE(remote_->TakeResample());
 
   // KVM brings an eventfd of its own for that.
-  const int unmask = MakeEventfd();
-  const int kvm = dup(unmask);
-  device_->SetIntxUnmaskFd(unmask);
+  Fd unmask(MakeEventfd());
+  const int kvm = dup(unmask.get());
+  device_->SetIntxUnmaskFd(std::move(unmask));
   ASSERT_TRUE(remote_->WaitFor(Command::kSetIrqfd, 2));
   const uint64_t one = 1;
   ASSERT_EQ(write(kvm, &one, sizeof one), 8);
@@ -206,11 +206,10 @@ TEST_F(XRemoteDeviceTest, InterruptsPassByAndAreAskedForAgainAfterTheUnmask) {
 
 TEST_F(XRemoteDeviceTest, OnlyEventfdsBecomeInterrupts) {
   Probe();
-  const int memfd = memfd_create("x", MFD_CLOEXEC);
+  Fd memfd(memfd_create("x", MFD_CLOEXEC));
   EXPECT_FALSE(device_->SetVectors(INTX, 0, 1, {&memfd, 1}));
-  const int other = memfd_create("x", MFD_CLOEXEC);
-  device_->SetIntxUnmaskFd(other);
-  const int fd = MakeEventfd();
+  device_->SetIntxUnmaskFd(std::move(memfd));
+  Fd fd(MakeEventfd());
   EXPECT_FALSE(device_->SetVectors(MSIX, 0, 1, {&fd, 1}));
 }
 

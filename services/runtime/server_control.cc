@@ -128,8 +128,8 @@ absl::Status Server::OnSaveState() {
   if (!quiesced_) {
     return AnswerAck(control_, sequence, INVALID_ARGUMENT, "quiesce first");
   }
-  const absl::Status saved =
-      WriteState(control_.incoming_fds()[0], options_.model, device_.State());
+  const absl::Status saved = WriteState(control_.incoming_fds()[0].get(),
+                                        options_.model, device_.State());
   return AnswerAck(control_, sequence, CodeOf(saved),
                    std::string(saved.message()));
 }
@@ -142,7 +142,7 @@ absl::Status Server::OnLoadState() {
   const absl::Span<std::byte> room =
       absl::MakeSpan(loaded_state_.get(), state_bytes_);
   absl::Status loaded =
-      ReadState(control_.incoming_fds()[0], options_.model, room);
+      ReadState(control_.incoming_fds()[0].get(), options_.model, room);
   if (loaded.ok() && !device_.LoadState(room)) {
     loaded = absl::InvalidArgumentError(
         "the device refuses the saved state: it is not one of its own");

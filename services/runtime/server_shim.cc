@@ -182,7 +182,7 @@ ErrorCode Server::OnSetInterrupts(const SetInterrupts& request) {
   size_t next = 0;
   for (uint32_t i = 0; i < request.count(); ++i) {
     const bool present = request.present(static_cast<int>(i));
-    fds[i] = present ? shim_.incoming_fds()[next++] : -1;
+    fds[i] = present ? shim_.incoming_fds()[next++].get() : -1;
   }
   if (!interrupts.Assign(request.kind(), request.first(), request.count(),
                          fds.data())) {
