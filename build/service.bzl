@@ -1,18 +1,16 @@
 """service_binary: the program of a jailed process.
 
 It is a static position-independent executable, because it is executed from a
-file descriptor inside an empty root, it ends as its policy allows when it is
-broken (//sandbox:last_words), and it looks up no names (//sandbox:no_lookups). Under a sanitizer, whose runtime cannot be
-linked so, it is an ordinary program.
+file descriptor inside an empty root, and it ends as its policy allows when it is
+broken (//sandbox:last_words). Under a sanitizer, whose runtime cannot be linked
+so, it is an ordinary program. What needs a library that looks up names links
+//sandbox:no_lookups with it.
 """
 
 def service_binary(name, linkopts = [], deps = [], **kwargs):
     native.cc_binary(
         name = name,
-        deps = deps + [
-            "//sandbox:last_words",
-            "//sandbox:no_lookups",
-        ],
+        deps = deps + ["//sandbox:last_words"],
         linkstatic = True,
         linkopts = linkopts + select({
             "//build:sanitized": [],
