@@ -80,7 +80,7 @@ void AddMemory(pid_t pid, const char* contestant, Comparison* comparison) {
 // SIGCHLD, as the launcher waits for it (sandbox/violation.h).
 int child_signals = -1;
 
-const Frame& Await(Channel* channel, Frame::BodyCase body) {
+const Frame& Await(pid_t service, Channel* channel, Frame::BodyCase body) {
   for (;;) {
     pollfd ready[] = {{.fd = channel->fd(), .events = POLLIN, .revents = 0},
                       {.fd = child_signals, .events = POLLIN, .revents = 0}};
@@ -88,9 +88,10 @@ const Frame& Await(Channel* channel, Frame::BodyCase body) {
     if (ready[1].revents != 0) {  // a watched thread waits for us
       signalfd_siginfo drained[8];
       if (read(child_signals, drained, sizeof(drained)) < 0) Die("signalfd");
-      for (const sandbox::Violation& violation : sandbox::HandleStops()) {
+      sandbox::HandleStops();
+      if (const auto violation = sandbox::TakeViolation(service)) {
         Die("the service was killed for " +
-            sandbox::DescribeViolation(violation));
+            sandbox::DescribeViolation(*violation));
       }
       continue;
     }
@@ -158,10 +159,10 @@ void MeasureOurs(const std::string& image, Comparison* comparison) {
   config.SerializeToString(
       control.outgoing().mutable_configure()->mutable_service_config());
   Check(control.Send());
-  Await(&control, Frame::kReady);
+  Await(process->pid, &control, Frame::kReady);
   shim.outgoing().mutable_hello()->set_version(kProtocolVersion);
   Check(shim.Send());
-  Await(&shim, Frame::kHello);
+  Await(process->pid, &shim, Frame::kHello);
   comparison->Add(kReady, kOurs, MillisecondsSince(start));
   AddMemory(process->pid, kOurs, comparison);
 

@@ -51,14 +51,12 @@ absl::StatusOr<Fd> MakeOutput(const std::string& name, uint64_t bytes) {
 }
 
 // Waits until the jailed tool has ended; its exit status, or -1.
-int WaitForEnd(int pidfd, std::string* violation) {
+int WaitForEnd(int pidfd) {
   const auto deadline = Clock::now() + kToolLimit;
   bool killed = false;
   for (;;) {
     // A traced child that exits waits for HandleStops; SIGCHLD is blocked.
-    for (const sandbox::Violation& call : sandbox::HandleStops()) {
-      *violation = sandbox::DescribeViolation(call);
-    }
+    sandbox::HandleStops();
     pollfd ready = {.fd = pidfd, .events = POLLIN, .revents = 0};
     siginfo_t info = {};
     // Not before: a tracer's waitid would swallow the child's other stops.
@@ -108,14 +106,16 @@ absl::Status RunTool(const std::string& program,
   absl::StatusOr<sandbox::Process> child = sandbox::Spawn(jail);
   if (!child.ok()) return child.status();
   const Fd pidfd(child->pidfd);
-  std::string violation;
-  const int status = WaitForEnd(pidfd.get(), &violation);
+  const int status = WaitForEnd(pidfd.get());
   if (status == 0) return absl::OkStatus();
   std::string said(400, '\0');
   const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
   said.resize(got > 0 ? got : 0);
+  const auto violation = sandbox::TakeViolation(child->pid);
+  const std::string why =
+      violation ? sandbox::DescribeViolation(*violation) : "";
   return CheckError(
-      absl::StrCat(program, status < 0 ? " was killed: " + violation
+      absl::StrCat(program, status < 0 ? " was killed: " + why
                                        : absl::StrCat(" says ", status)),
       absl::StrCat("it printed: ", Escape(said)));
 }

@@ -144,6 +144,8 @@ void Process::OnExit() {
   }
   loop_->Remove(pidfd_.get());
   OnControl();  // its last words
+  violation_ = sandbox::TakeViolation(pid_);
+  crash_ = sandbox::TakeCrash(pid_);
   exited_ = true;
   exit_code_ = info.si_code;
   exit_status_ = info.si_status;
@@ -151,7 +153,8 @@ void Process::OnExit() {
 }
 
 bool Process::ended_well() const {
-  return exited_ && !violated_ && exit_code_ == CLD_EXITED && exit_status_ == 0;
+  return exited_ && !violation_ && exit_code_ == CLD_EXITED &&
+         exit_status_ == 0;
 }
 
 }  // namespace bulkhead::launcher

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/event_loop.h"
@@ -23,6 +24,7 @@
 #include "proto/channel.h"
 #include "proto/launch.pb.h"
 #include "sandbox/step.h"
+#include "sandbox/violation.h"
 
 namespace bulkhead::launcher {
 
@@ -61,9 +63,11 @@ class Process {
   int exit_status() const { return exit_status_; }  // siginfo_t.si_status
   // What it said before it failed (Fault), or what was wrong with its frames.
   const std::string& failure() const { return failure_; }
-  // A filter killed it.
-  bool violated() const { return violated_; }
-  void set_violated() { violated_ = true; }
+  // What a filter killed it for, or what broke it; known when it has exited.
+  const std::optional<sandbox::Violation>& violation() const {
+    return violation_;
+  }
+  const std::optional<sandbox::Crash>& crash() const { return crash_; }
 
   // Sends a frame that the caller has put into outgoing(): its sequence. What
   // does not fit into the channel is lost: 0.
@@ -99,7 +103,8 @@ class Process {
   std::unique_ptr<Channel> control_;
   bool ready_ = false;
   bool exited_ = false;
-  bool violated_ = false;
+  std::optional<sandbox::Violation> violation_;
+  std::optional<sandbox::Crash> crash_;
   int exit_code_ = 0;
   int exit_status_ = 0;
   std::string failure_;

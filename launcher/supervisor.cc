@@ -48,6 +48,19 @@ void Fill(const sandbox::Place& place, CodePlace* out) {
   out->set_file(place.file);
 }
 
+void Fill(const sandbox::Violation& violation, ProcessViolation* out) {
+  out->set_number(violation.number);
+  out->set_abi(static_cast<uint32_t>(violation.abi));
+  for (int i = 0; i < 6; ++i) {
+    out->add_args(violation.args[i]);
+    out->add_strings(violation.strings[i]);
+  }
+  out->set_filters(violation.filters);
+  out->set_pid(violation.pid);
+  out->set_thread(violation.thread);
+  Fill(violation, out->mutable_place());
+}
+
 }  // namespace
 
 Supervisor::Supervisor(const LaunchPlan& plan)
@@ -151,11 +164,11 @@ ExitCode Supervisor::StartOne(const JailedProcess& planned) {
 ExitCode Supervisor::FailedToStart(const Process& process, bool late) {
   if (&process == console_) {
     Complain(process);
-    return process.violated() ? kExitViolation : kExitInternal;
+    return process.violation() ? kExitViolation : kExitInternal;
   }
   StartFailure* failure = EventOf(&process)->mutable_failure();
   ExitCode code = kExitDeviceCrashed;
-  if (process.violated()) {
+  if (process.violation()) {
     failure->set_kind(StartFailure::VIOLATION);
     code = kExitViolation;
   } else if (!process.failure().empty()) {
@@ -244,7 +257,7 @@ void Supervisor::EndConsole() {
 ExitCode Supervisor::Result() const {
   ExitCode code = kExitOk;
   for (const auto& process : processes_) {
-    if (process->violated()) return kExitViolation;
+    if (process->violation()) return kExitViolation;
     if (process.get() != qemu_ && !process->ended_well()) {
       code = process.get() == console_ ? kExitInternal : kExitDeviceCrashed;
     }
@@ -267,29 +280,7 @@ void Supervisor::OnSignals() {
       AskToStop(/*at_once=*/stop_asked_);
     }
   }
-  for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-    for (const auto& process : processes_) {
-      if (process->pid() != violation.pid) continue;
-      process->set_violated();
-      if (process.get() == console_) {
-        Print(absl::StrCat("VIOLATION console: system call ", violation.number,
-                           "\n"));
-        continue;
-      }
-      ProcessViolation* told = EventOf(process.get())->mutable_violation();
-      told->set_number(violation.number);
-      told->set_abi(static_cast<uint32_t>(violation.abi));
-      for (int i = 0; i < 6; ++i) {
-        told->add_args(violation.args[i]);
-        told->add_strings(violation.strings[i]);
-      }
-      told->set_filters(violation.filters);
-      told->set_pid(violation.pid);
-      told->set_thread(violation.thread);
-      Fill(violation, told->mutable_place());
-      Tell();
-    }
-  }
+  sandbox::HandleStops();
 }
 
 void Supervisor::OnFrame(Process* process, const Frame& frame) {
@@ -320,21 +311,27 @@ void Supervisor::OnFrame(Process* process, const Frame& frame) {
 
 void Supervisor::OnEnd(Process* process) {
   if (process == console_) {
+    if (process->violation()) {
+      Print(absl::StrCat("VIOLATION console: system call ",
+                         process->violation()->number, "\n"));
+    }
     if (!shutting_down_) Complain(*process);
     AskToStop(/*at_once=*/true);
     return;
   }
   if (process == qemu_) terminal_.Restore();
+  if (process->violation()) {
+    Fill(*process->violation(), EventOf(process)->mutable_violation());
+    Tell();
+  }
   ProcessEnd* end = EventOf(process)->mutable_end();
   end->set_code(process->exit_code());
   end->set_status(process->exit_status());
   end->set_failure(process->failure());
   end->set_expected(shutting_down_);
-  if (const std::optional<sandbox::Crash> crash =
-          sandbox::TakeCrash(process->pid());
-      crash.has_value()) {
-    end->set_crash_signal(crash->signal);
-    Fill(*crash, end->mutable_crash_place());
+  if (process->crash()) {
+    end->set_crash_signal(process->crash()->signal);
+    Fill(*process->crash(), end->mutable_crash_place());
   }
   Tell();
 }

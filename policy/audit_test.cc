@@ -96,9 +96,9 @@ class Subject {
     while (byte != '\n') {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, 5) == 0) {
-        for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-          FAIL() << sandbox::DescribeViolation(violation);
-        }
+        sandbox::HandleStops();
+        const auto violation = sandbox::TakeViolation(pid_);
+        ASSERT_FALSE(violation) << sandbox::DescribeViolation(*violation);
         continue;
       }
       ASSERT_EQ(read(log_[0], &byte, 1), 1);

@@ -70,7 +70,7 @@ struct Outcome {
   std::string output;  // what the probe could say
   int signal = 0;
   int status = 0;
-  std::vector<Violation> violations;
+  std::optional<Violation> violation;
 
   bool Killed() const { return signal == SIGSYS; }
 };
@@ -117,8 +117,9 @@ class Jailed {
     while (byte != '\n') {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, /*timeout_ms=*/5) == 0) {
-        for (const Violation& violation : HandleStops()) {
-          line += "killed for " + DescribeViolation(violation);
+        HandleStops();
+        if (const auto violation = TakeViolation(pid()); violation) {
+          line += "killed for " + DescribeViolation(*violation);
         }
         continue;
       }
@@ -133,11 +134,8 @@ class Jailed {
     waited_ = true;
     int status = 0;
     pollfd gone = {.fd = process_->pidfd, .events = POLLIN, .revents = 0};
-    while (poll(&gone, 1, /*timeout_ms=*/1) == 0) {
-      for (const Violation& violation : HandleStops()) {
-        outcome.violations.push_back(violation);
-      }
-    }
+    while (poll(&gone, 1, /*timeout_ms=*/1) == 0) HandleStops();
+    outcome.violation = TakeViolation(pid());
     waitpid(pid(), &status, 0);
     if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
     if (WIFEXITED(status)) outcome.status = WEXITSTATUS(status);
@@ -383,9 +381,7 @@ TEST(JailTest, AProcessWithWorkersCanBeReaped) {
   for (int i = 0; i < 20; ++i) {
     const Outcome outcome = Try("launch", "thread");
     EXPECT_EQ(outcome.output, "thread returned 0 errno 0\n");
-    for (const Violation& violation : outcome.violations) {
-      ADD_FAILURE() << DescribeViolation(violation);
-    }
+    EXPECT_FALSE(outcome.violation) << DescribeViolation(*outcome.violation);
   }
 }
 
@@ -441,14 +437,14 @@ TEST_P(ForbiddenTest, KillsTheProcessAndIsReportedByName) {
     EXPECT_TRUE(outcome.Killed()) << phase << ": " << outcome.output;
     EXPECT_EQ(outcome.output, "") << phase;
     if (std::string(GetParam()) == "minus_one") continue;
-    ASSERT_EQ(outcome.violations.size(), 1u) << phase;
+    ASSERT_TRUE(outcome.violation) << phase;
     const auto known = kSyscalls.find(GetParam());
-    EXPECT_EQ(SyscallOf(outcome.violations[0]),
+    EXPECT_EQ(SyscallOf(*outcome.violation),
               known == kSyscalls.end() ? GetParam() : known->second);
     const std::string abi(absl::StartsWith(GetParam(), "int80") ? "i386"
                           : absl::StartsWith(GetParam(), "x32") ? "x32"
                                                                 : "x86_64");
-    EXPECT_EQ(NameOf(outcome.violations[0].abi), abi);
+    EXPECT_EQ(NameOf(outcome.violation->abi), abi);
   }
 }
 
@@ -489,8 +485,8 @@ INSTANTIATE_TEST_SUITE_P(JailTest, SetUpOnlyTest,
 
 TEST(ViolationTest, DecodesArgumentsOfTheForbiddenCall) {
   const Outcome outcome = Try("steady", "openat");
-  ASSERT_EQ(outcome.violations.size(), 1u);
-  const Violation& violation = outcome.violations[0];
+  ASSERT_TRUE(outcome.violation);
+  const Violation& violation = *outcome.violation;
   EXPECT_EQ(DescribeViolation(violation),
             "openat(AT_FDCWD, \"/etc/passwd\", O_RDONLY, 0)");
   EXPECT_EQ(violation.number, SYS_openat);
@@ -504,7 +500,7 @@ TEST(ViolationTest, AnOrdinaryDeathIsNoViolation) {
   kill(jailed.pid(), SIGKILL);
   const Outcome outcome = jailed.Wait();
   EXPECT_EQ(outcome.signal, SIGKILL);
-  EXPECT_TRUE(outcome.violations.empty());
+  EXPECT_FALSE(outcome.violation);
 }
 
 TEST(ViolationTest, StopAndContinueWorkAsWithoutATracer) {

@@ -9,7 +9,6 @@
 namespace bulkhead::sandbox {
 namespace {
 
-constexpr auto kGetFilter = static_cast<__ptrace_request>(0x420c);
 // More than any process of ours or QEMU stacks.
 constexpr unsigned long kMostFilters = 64;
 constexpr int kPeek = WSTOPPED | WNOHANG | WNOWAIT | __WALL;
@@ -28,12 +27,13 @@ bool Stops(pid_t pid) {
 
 int ReadStopped(pid_t pid, std::vector<std::vector<sock_filter>>* filters) {
   for (unsigned long index = 0; index < kMostFilters; ++index) {
-    const long size = ptrace(kGetFilter, pid, index, nullptr);
+    const long size = ptrace(PTRACE_SECCOMP_GET_FILTER, pid, index, nullptr);
     // After the last one.
     if (size < 0 && (errno == ENOENT || (errno == EINVAL && index > 0))) break;
     if (size < 0) return errno;
     filters->emplace_back(size);
-    if (ptrace(kGetFilter, pid, index, filters->back().data()) != size) {
+    if (ptrace(PTRACE_SECCOMP_GET_FILTER, pid, index, filters->back().data()) !=
+        size) {
       return errno;
     }
   }

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <set>
 #include <utility>
@@ -24,52 +26,36 @@ namespace {
 constexpr int kStopsAtOnce = 256;
 
 constexpr int kX32Bit = 0x40000000;
-constexpr int kPtraceGetSyscallInfo = 0x420e;
 
-// The head of what PTRACE_GET_SYSCALL_INFO fills in (Linux 5.3).
-struct SyscallInfo {
-  uint8_t op;
-  uint8_t padding[3];
-  uint32_t arch;
-  uint64_t ip;
-  uint64_t sp;
-  uint64_t rest[8];
+// What /proc says of a thread.
+struct ThreadStatus {
+  pid_t process;                        // that it belongs to
+  int filters = 0;                      // of that process
+  unsigned long caught = ~uint64_t{0};  // signals with a handler
 };
 
-// What x86_64 calls struct user_regs_struct, as PTRACE_GETREGS fills it.
-struct Registers {
-  uint64_t r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di,
-      orig_ax, ip, cs, flags, sp, ss, fs_base, gs_base, ds, es, fs, gs;
-};
-
-// The process that a thread belongs to, and its filters.
-void ReadStatus(pid_t thread, Violation* violation) {
-  const std::string path = absl::StrCat("/proc/", thread, "/status");
-  FILE* file = fopen(path.c_str(), "re");
-  violation->pid = thread;
-  if (file == nullptr) return;
-  char line[256];
-  while (fgets(line, sizeof(line), file) != nullptr) {
-    (void)sscanf(line, "Tgid: %d", &violation->pid);
-    (void)sscanf(line, "Seccomp_filters: %d", &violation->filters);
+ThreadStatus ReadStatus(pid_t thread) {
+  ThreadStatus status = {.process = thread};
+  std::ifstream file(absl::StrCat("/proc/", thread, "/status"));
+  for (std::string line; std::getline(file, line);) {
+    (void)sscanf(line.c_str(), "Tgid: %d", &status.process);
+    (void)sscanf(line.c_str(), "Seccomp_filters: %d", &status.filters);
+    (void)sscanf(line.c_str(), "SigCgt: %lx", &status.caught);
   }
-  fclose(file);
+  return status;
 }
 
 // What file is mapped where the call was made.
 void FindFile(pid_t pid, uint64_t address, Place* place) {
   place->instruction_pointer = address;
-  const std::string path = absl::StrCat("/proc/", pid, "/maps");
-  FILE* file = fopen(path.c_str(), "re");
-  if (file == nullptr) return;
-  char line[1024];
-  while (fgets(line, sizeof(line), file) != nullptr) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/maps"));
+  for (std::string line; std::getline(file, line);) {
     unsigned long start;
     unsigned long end;
     unsigned long offset;
     unsigned long inode = 0;
     char name[512] = "";
-    if (sscanf(line, "%lx-%lx %*4s %lx %*s %lu %511[^\n]", &start, &end,
+    if (sscanf(line.c_str(), "%lx-%lx %*4s %lx %*s %lu %511[^\n]", &start, &end,
                &offset, &inode, name) >= 4 &&
         address >= start && address < end) {
       place->file_offset = address - start + offset;
@@ -78,7 +64,6 @@ void FindFile(pid_t pid, uint64_t address, Place* place) {
       break;
     }
   }
-  fclose(file);
 }
 
 // The first bytes of a string in the dying process: it may hold anything.
@@ -99,21 +84,22 @@ std::string ReadString(pid_t thread, uint64_t address) {
   return std::string(text, strnlen(text, size));
 }
 
-Violation FromRegisters(pid_t thread, const Registers& registers) {
+Violation FromRegisters(pid_t thread, const user_regs_struct& registers) {
   Violation violation;
   violation.thread = thread;
-  ReadStatus(thread, &violation);
-  FindFile(thread, registers.ip, &violation);
-  const int number = static_cast<int>(registers.orig_ax);
+  const ThreadStatus status = ReadStatus(thread);
+  violation.pid = status.process;
+  violation.filters = status.filters;
+  FindFile(thread, registers.rip, &violation);
+  const int number = static_cast<int>(registers.orig_rax);
   violation.number = number;
-  const uint64_t args64[6] = {registers.di,  registers.si, registers.dx,
-                              registers.r10, registers.r8, registers.r9};
-  const uint64_t args32[6] = {registers.bx, registers.cx, registers.dx,
-                              registers.si, registers.di, registers.bp};
+  const uint64_t args64[6] = {registers.rdi, registers.rsi, registers.rdx,
+                              registers.r10, registers.r8,  registers.r9};
+  const uint64_t args32[6] = {registers.rbx, registers.rcx, registers.rdx,
+                              registers.rsi, registers.rdi, registers.rbp};
   // Not by the code segment: int 0x80 works from 64-bit code, too.
-  SyscallInfo info = {};
-  ptrace(static_cast<__ptrace_request>(kPtraceGetSyscallInfo), thread,
-         sizeof(info), &info);
+  __ptrace_syscall_info info = {};
+  ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof(info), &info);
   const bool is_32_bit = info.arch == AUDIT_ARCH_I386;
   for (int i = 0; i < 6; ++i) {
     violation.args[i] = is_32_bit ? args32[i] : args64[i];
@@ -125,17 +111,18 @@ Violation FromRegisters(pid_t thread, const Registers& registers) {
   return violation;
 }
 
-// Threads besides the first of each process. They are our tracees, so a dead
-// one stays until we wait for it, and its process cannot be reaped before that.
-std::set<pid_t>& Threads() {
-  static auto* threads = new std::set<pid_t>;
-  return *threads;
-}
+struct Seen {
+  // Threads besides the first of each process. They are our tracees, so a dead
+  // one stays until we wait for it, and its process cannot be reaped before.
+  std::set<pid_t> threads;
+  // By process, until they are taken.
+  std::map<pid_t, Violation> violations;
+  std::map<pid_t, Crash> crashes;
+};
 
-// What was seen while Spawn waited for another process.
-std::vector<Violation>& Held() {
-  static auto* held = new std::vector<Violation>;
-  return *held;
+Seen& AllSeen() {
+  static auto* seen = new Seen;
+  return *seen;
 }
 
 void (*seccomp_observer)(pid_t thread) = nullptr;
@@ -143,7 +130,7 @@ void (*seccomp_observer)(pid_t thread) = nullptr;
 void RememberNewThread(pid_t parent) {
   unsigned long thread = 0;
   if (ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &thread) == 0) {
-    Threads().insert(static_cast<pid_t>(thread));
+    AllSeen().threads.insert(static_cast<pid_t>(thread));
   }
 }
 
@@ -155,11 +142,6 @@ bool DiesOfFilter(pid_t thread) {
   return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS;
 }
 
-std::map<pid_t, Crash>& Crashes() {
-  static auto* crashes = new std::map<pid_t, Crash>;
-  return *crashes;
-}
-
 // A signal that means that the process is broken, unless it has a handler.
 bool Breaks(pid_t thread, int signal) {
   constexpr int kBreaking[] = {SIGSEGV, SIGBUS,  SIGILL, SIGFPE,
@@ -168,31 +150,22 @@ bool Breaks(pid_t thread, int signal) {
       std::end(kBreaking)) {
     return false;
   }
-  FILE* file = fopen(absl::StrCat("/proc/", thread, "/status").c_str(), "re");
-  if (file == nullptr) return false;
-  char line[256];
-  unsigned long caught = 0;
-  while (fgets(line, sizeof(line), file) != nullptr) {
-    if (sscanf(line, "SigCgt: %lx", &caught) == 1) break;
-  }
-  fclose(file);
-  return (caught >> (signal - 1) & 1) == 0;
+  return (ReadStatus(thread).caught >> (signal - 1) & 1) == 0;
 }
 
 void EndBroken(pid_t thread, int signal) {
-  Violation process;
-  ReadStatus(thread, &process);
+  const pid_t process = ReadStatus(thread).process;
   Crash crash;
   crash.signal = signal;
-  Registers registers = {};
+  user_regs_struct registers = {};
   if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0) {
-    FindFile(thread, registers.ip, &crash);
+    FindFile(thread, registers.rip, &crash);
   }
-  Crashes().emplace(process.pid, crash);
-  kill(process.pid, SIGKILL);
+  AllSeen().crashes.emplace(process, crash);
+  kill(process, SIGKILL);
 }
 
-void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
+void HandleStop(const siginfo_t& info) {
   const pid_t thread = info.si_pid;
   const int signal = info.si_status & 0xff;
   const int event = info.si_status >> 8;
@@ -204,10 +177,11 @@ void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
   if (event == PTRACE_EVENT_EXIT && DiesOfFilter(thread)) {
     // All threads die so. The one that made the call has had it undone: its
     // number is back in ax.
-    Registers registers = {};
+    user_regs_struct registers = {};
     if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0 &&
-        registers.ax == registers.orig_ax) {
-      violations->push_back(FromRegisters(thread, registers));
+        registers.rax == registers.orig_rax) {
+      const Violation violation = FromRegisters(thread, registers);
+      AllSeen().violations.emplace(violation.pid, violation);
     }
   }
   if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
@@ -221,20 +195,28 @@ void HandleStop(const siginfo_t& info, std::vector<Violation>* violations) {
 }
 
 // A tracer's wait reports stops as well, whatever it asks for.
-void ReapThreads(std::vector<Violation>* violations) {
-  for (auto thread = Threads().begin(); thread != Threads().end();) {
+void ReapThreads() {
+  std::set<pid_t>& threads = AllSeen().threads;
+  for (auto thread = threads.begin(); thread != threads.end();) {
     siginfo_t info = {};
     const int result =
         waitid(P_PID, *thread, &info, WEXITED | WNOHANG | __WALL);
     if (result == 0 && info.si_pid == 0) {
       ++thread;
     } else if (result == 0 && info.si_code == CLD_TRAPPED) {
-      HandleStop(info, violations);
+      HandleStop(info);
       ++thread;  // its end, or its next stop, raises SIGCHLD anew
     } else {
-      thread = Threads().erase(thread);
+      thread = threads.erase(thread);
     }
   }
+}
+
+template <typename T>
+std::optional<T> Take(pid_t pid, std::map<pid_t, T>* from) {
+  auto taken = from->extract(pid);
+  if (taken.empty()) return std::nullopt;
+  return std::move(taken.mapped());
 }
 
 }  // namespace
@@ -245,22 +227,19 @@ int WatchForViolations(pid_t pid) {
   return ptrace(PTRACE_SEIZE, pid, nullptr, options) == 0 ? 0 : errno;
 }
 
+std::optional<Violation> TakeViolation(pid_t pid) {
+  return Take(pid, &AllSeen().violations);
+}
+
 std::optional<Crash> TakeCrash(pid_t pid) {
-  const auto crash = Crashes().find(pid);
-  if (crash == Crashes().end()) return std::nullopt;
-  std::optional<Crash> taken = std::move(crash->second);
-  Crashes().erase(crash);
-  return taken;
+  return Take(pid, &AllSeen().crashes);
 }
 
 void ObserveSeccompStops(void (*observer)(pid_t thread)) {
   seccomp_observer = observer;
 }
 
-void ReportLater(const Violation& violation) { Held().push_back(violation); }
-
-std::vector<Violation> HandleStops() {
-  std::vector<Violation> violations = std::exchange(Held(), {});
+void HandleStops() {
   int handled = 0;
   for (; handled < kStopsAtOnce; ++handled) {
     siginfo_t info = {};
@@ -268,12 +247,11 @@ std::vector<Violation> HandleStops() {
         info.si_pid == 0) {
       break;
     }
-    HandleStop(info, &violations);
+    HandleStop(info);
   }
   // No signal will come for those that are left: make one.
   if (handled == kStopsAtOnce) raise(SIGCHLD);
-  ReapThreads(&violations);
-  return violations;
+  ReapThreads();
 }
 
 }  // namespace bulkhead::sandbox

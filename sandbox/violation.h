@@ -26,7 +26,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace bulkhead::sandbox {
 
@@ -62,22 +61,20 @@ struct Crash : Place {
   int signal = 0;
 };
 
-// What HandleStops killed `pid` for, if it did; asked once.
-std::optional<Crash> TakeCrash(pid_t pid);
+// Waits for the stops that are due now and lets each thread go on. Never blocks
+// and never reaps: exits stay for waitid. After many stops it returns, and
+// SIGCHLD asks for the next call.
+void HandleStops();
 
-// Waits for the stops that are due now, lets each thread go on, and returns the
-// violations among them. Never blocks and never reaps: exits stay for waitid.
-// After many stops it returns, and SIGCHLD asks for the next call.
-std::vector<Violation> HandleStops();
+// What HandleStops has seen `pid` die of, or has killed it for; asked once. It
+// is there when the pidfd is readable, or before.
+std::optional<Violation> TakeViolation(pid_t pid);
+std::optional<Crash> TakeCrash(pid_t pid);
 
 // For a launcher that learns (learn/main.cc): called with the thread at each
 // call that a filter answers with SECCOMP_RET_TRACE, before it happens. The
 // policies' own filters never do.
 void ObserveSeccompStops(void (*observer)(pid_t thread));
-
-// For Spawn, which handles stops while it waits for a new process: the next
-// HandleStops returns this as well.
-void ReportLater(const Violation& violation);
 
 // Called by Spawn while the child still waits for it. An errno, or 0.
 int WatchForViolations(pid_t pid);

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <vector>
+#include <optional>
 
 #include "sandbox/violation.h"
 
@@ -19,19 +19,6 @@ bool Fail(Report* failure, Step step, int error, int detail = 0) {
   return false;
 }
 
-// Whether it has not died of its filter.
-bool CheckStops(pid_t pid, Report* failure) {
-  bool lives = true;
-  for (const Violation& violation : HandleStops()) {
-    if (violation.pid == pid) {
-      lives = Fail(failure, Step::kPolicy, 0, violation.number);
-    } else {
-      ReportLater(violation);
-    }
-  }
-  return lives;
-}
-
 // Its end of the socket closes by the exec itself, or a report says why there
 // is none. A child that dies of its filter is stopped, not gone, and its end
 // stays open until its stops are handled.
@@ -41,8 +28,10 @@ bool AwaitExec(const WaitingChild& child, Report* failure) {
     const int count = poll(&ready, 1, /*timeout_ms=*/10);
     if (count < 0 && errno != EINTR) return Fail(failure, Step::kSocket, errno);
     if (count <= 0) {
-      if (!CheckStops(child.pid, failure)) return false;
-      continue;
+      HandleStops();
+      const std::optional<Violation> violation = TakeViolation(child.pid);
+      if (!violation.has_value()) continue;
+      return Fail(failure, Step::kPolicy, 0, violation->number);
     }
     Report report;
     const ssize_t size = recv(child.socket, &report, sizeof(report), 0);
@@ -70,16 +59,13 @@ bool Release(const WaitingChild& child, int* trace_error, Report* failure) {
 
 void EndChild(pid_t pid, int pidfd) {
   kill(pid, SIGKILL);
-  std::vector<Violation> held;
   pollfd gone = {.fd = pidfd, .events = POLLIN, .revents = 0};
   // Also after a signal: waitpid would swallow a stop that is not handled yet.
-  while (poll(&gone, 1, /*timeout_ms=*/1) <= 0) {
-    for (const Violation& violation : HandleStops()) {
-      if (violation.pid != pid) held.push_back(violation);
-    }
-  }
-  for (const Violation& violation : held) ReportLater(violation);
+  while (poll(&gone, 1, /*timeout_ms=*/1) <= 0) HandleStops();
   waitpid(pid, nullptr, 0);
+  // Another process may get its number.
+  (void)TakeViolation(pid);
+  (void)TakeCrash(pid);
 }
 
 }  // namespace bulkhead::sandbox

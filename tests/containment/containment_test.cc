@@ -45,9 +45,9 @@ bool Returned(const End& end, long* result, int* error) {
 std::string Describe(const End& end) {
   std::string text = absl::StrCat("\"", end.output.substr(0, 200), "\" signal ",
                                   end.signal, " status ", end.status);
-  for (const sandbox::Violation& violation : end.violations) {
+  if (end.violation) {
     absl::StrAppend(&text, ", killed for ",
-                    sandbox::DescribeViolation(violation));
+                    sandbox::DescribeViolation(*end.violation));
   }
   return text;
 }
@@ -66,9 +66,9 @@ std::unique_ptr<World> InJailTest::world_;
 
 void ExpectKilled(const Attempt& attempt, const End& end) {
   EXPECT_EQ(end.signal, SIGSYS) << Describe(end);
-  ASSERT_EQ(end.violations.size(), 1u) << Describe(end);
-  EXPECT_EQ(sandbox::SyscallOf(end.violations[0]), attempt.syscall);
-  EXPECT_EQ(end.violations[0].filters, 2);
+  ASSERT_TRUE(end.violation) << Describe(end);
+  EXPECT_EQ(sandbox::SyscallOf(*end.violation), attempt.syscall);
+  EXPECT_EQ(end.violation->filters, 2);
   ++counts["killed"];
 }
 
@@ -98,7 +98,7 @@ TEST_P(InJailTest, IsContained) {
     ExpectKilled(attempt, end);
   } else {
     EXPECT_EQ(end.signal, 0) << Describe(end);
-    EXPECT_TRUE(end.violations.empty()) << Describe(end);
+    EXPECT_FALSE(end.violation) << Describe(end);
     if (absl::StrContains(end.output, "forged line")) {
       result = static_cast<long>(end.output.size() / 20);  // the log is full
     } else {

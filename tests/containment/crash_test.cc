@@ -74,11 +74,9 @@ End RunToItsEnd(sandbox::JailSpec spec) {
   EXPECT_TRUE(process.ok()) << process.status();
   if (process.ok()) {
     pollfd gone = {.fd = process->pidfd, .events = POLLIN, .revents = 0};
-    while (poll(&gone, 1, 2) == 0) {
-      for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-        ADD_FAILURE() << sandbox::DescribeViolation(violation);
-      }
-    }
+    while (poll(&gone, 1, 2) == 0) sandbox::HandleStops();
+    const auto violation = sandbox::TakeViolation(process->pid);
+    EXPECT_FALSE(violation) << sandbox::DescribeViolation(*violation);
     waitpid(process->pid, &end.wait_status, 0);
     // The first of a pid namespace, traced: the kernel would let it fault for
     // ever, so the launcher ends it, and knows of what.

@@ -268,11 +268,10 @@ namespace {
 void Await(pid_t pid, int pidfd, int log, End* end) {
   pollfd gone = {.fd = pidfd, .events = POLLIN, .revents = 0};
   for (int i = 0; poll(&gone, 1, /*timeout_ms=*/2) == 0; ++i) {
-    for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-      if (violation.pid == pid) end->violations.push_back(violation);
-    }
+    sandbox::HandleStops();
     if (i == 5000) kill(pid, SIGKILL);
   }
+  end->violation = sandbox::TakeViolation(pid);
   int status = 0;
   waitpid(pid, &status, 0);
   end->started = true;

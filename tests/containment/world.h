@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct End {
   std::string output;  // what it said
   int signal = 0;
   int status = 0;
-  std::vector<sandbox::Violation> violations;
+  std::optional<sandbox::Violation> violation;
 };
 
 class World {

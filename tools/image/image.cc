@@ -264,7 +264,7 @@ class Tool {
           {feed >= 0 && stdin_open && pending.empty() ? 0 : -1, POLLIN, 0},
           {feed >= 0 && !pending.empty() ? feed : -1, POLLOUT, 0}};
       poll(events, 4, /*timeout_ms=*/100);
-      TakeStops();
+      sandbox::HandleStops();
       if (events[0].revents != 0) output_open = Pass(output, stdout, plain);
       if (events[1].revents != 0) {
         messages_open = Pass(messages, stderr, /*plain=*/false);
@@ -301,21 +301,19 @@ class Tool {
     return true;
   }
 
-  void TakeStops() {
-    for (const sandbox::Violation& violation : sandbox::HandleStops()) {
-      fprintf(stderr, "error: the image made its reader call %s: killed\n",
-              sandbox::DescribeViolation(violation).c_str());
-      violated_ = true;
-    }
-  }
-
   int Reap(const sandbox::Process& process) {
     pollfd gone = {process.pidfd, POLLIN, 0};
-    while (poll(&gone, 1, /*timeout_ms=*/10) == 0) TakeStops();
+    while (poll(&gone, 1, /*timeout_ms=*/10) == 0) sandbox::HandleStops();
+    const std::optional<sandbox::Violation> violation =
+        sandbox::TakeViolation(process.pid);
+    if (violation.has_value()) {
+      fprintf(stderr, "error: the image made its reader call %s: killed\n",
+              sandbox::DescribeViolation(*violation).c_str());
+    }
     int status = 0;
     waitpid(process.pid, &status, 0);
     if (WIFEXITED(status)) return WEXITSTATUS(status);
-    if (violated_ || WTERMSIG(status) == SIGSYS) return kViolation;
+    if (violation.has_value() || WTERMSIG(status) == SIGSYS) return kViolation;
     return Fail(
         absl::StrCat("its reader was killed by signal ", WTERMSIG(status)));
   }
@@ -323,7 +321,6 @@ class Tool {
   ImageToolRequest message_;
   std::vector<sandbox::FdAssignment> fds_;
   bool writes_ = false;
-  bool violated_ = false;
 };
 
 }  // namespace
