@@ -64,9 +64,7 @@ void Fill(const sandbox::Violation& violation, ProcessViolation* out) {
 }  // namespace
 
 Supervisor::Supervisor(const LaunchPlan& plan)
-    : plan_(plan),
-      filter_socket_(plan.filter_socket_fd(), &loop_, &processes_),
-      disk_socket_(plan.disk_socket_fd(), &loop_, &processes_) {
+    : plan_(plan), user_socket_(plan.user_socket_fd(), &loop_, &processes_) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
@@ -290,7 +288,7 @@ void Supervisor::OnFrame(Process* process, const Frame& frame) {
   } else if (from_console) {
     return;
   } else if (frame.has_ack()) {
-    disk_socket_.TakeAnswer(process, frame);
+    user_socket_.TakeAnswer(process, frame);
   } else if (frame.has_statistics()) {
     // Once, when all are asked: see EndDevices.
     if (!shutting_down_ || !statistics_.insert(process).second) return;

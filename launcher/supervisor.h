@@ -21,10 +21,9 @@
 #include "base/event_loop.h"
 #include "base/exit_code.h"
 #include "base/fd.h"
-#include "launcher/disk_socket.h"
-#include "launcher/filter_socket.h"
 #include "launcher/process.h"
 #include "launcher/terminal.h"
+#include "launcher/user_socket.h"
 #include "proto/launch.pb.h"
 
 namespace bulkhead::launcher {
@@ -69,8 +68,7 @@ class Supervisor {
   Terminal terminal_;
   Fd signals_;
   std::vector<std::unique_ptr<Process>> processes_;  // the console first
-  FilterSocket filter_socket_;
-  DiskSocket disk_socket_;
+  UserSocket user_socket_;
   Process* console_ = nullptr;
   Process* qemu_ = nullptr;
   LauncherEvent event_;

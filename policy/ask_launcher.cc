@@ -14,7 +14,6 @@
 namespace bulkhead::policy {
 namespace {
 
-constexpr char kKind[] = "filters";
 constexpr int kSeconds = 10;
 
 absl::StatusOr<std::vector<std::vector<sock_filter>>> Filters(
@@ -38,7 +37,7 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
       absl::StrCat("process ", launcher,
                    " traces it, who alone can read them, and offers no socket "
                    "for it (not a launcher of this version)"));
-  for (const LauncherSocket& socket : LauncherSockets(kKind)) {
+  for (const LauncherSocket& socket : LauncherSockets()) {
     if (socket.launcher != launcher) continue;
     absl::StatusOr<int> fd = Connect(socket, kSeconds);
     if (!fd.ok()) {
@@ -46,6 +45,10 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
       continue;
     }
     absl::Cleanup close_fd = [&fd] { close(*fd); };
+    UserRequest request;
+    request.mutable_filters();
+    const std::string question = request.SerializeAsString();
+    (void)send(*fd, question.data(), question.size(), MSG_NOSIGNAL);
     std::vector<FilterReading> readings;
     std::string packet(1 << 17, '\0');
     ssize_t size;
@@ -66,7 +69,7 @@ absl::StatusOr<std::vector<FilterReading>> Ask(pid_t launcher) {
 
 std::vector<pid_t> LaunchersOf(const std::string& vm) {
   std::vector<pid_t> launchers;
-  for (const LauncherSocket& socket : LauncherSockets(kKind)) {
+  for (const LauncherSocket& socket : LauncherSockets()) {
     if (socket.vm == vm) launchers.push_back(socket.launcher);
   }
   return launchers;

@@ -1,6 +1,6 @@
 // AskLauncher asks the launcher of a running VM for the filters of its
 // processes: a process has one tracer, who alone can read them back, and that
-// is the launcher (launcher/filter_socket.h).
+// is the launcher (launcher/user_socket.h).
 //
 // TRUST    The launcher is part of what is trusted; that it is the one who
 //          answers is taken from the kernel (SO_PEERCRED), and what it says is

@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <fstream>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -23,19 +22,16 @@ constexpr char kPrefix[] = "@bulkhead/";
 }  // namespace
 
 // /proc/net/unix shows abstract names with an @ in front.
-std::vector<LauncherSocket> LauncherSockets(const std::string& kind) {
+std::vector<LauncherSocket> LauncherSockets() {
   std::vector<LauncherSocket> sockets;
   std::ifstream in("/proc/net/unix");
   for (std::string line; std::getline(in, line);) {
     const size_t at = line.find(kPrefix);
-    if (at == std::string::npos ||
-        !absl::EndsWith(line, absl::StrCat("/", kind))) {
-      continue;
-    }
+    if (at == std::string::npos) continue;
     const std::string name = line.substr(at + 1);
     const std::vector<std::string> parts = absl::StrSplit(name, '/');
     pid_t launcher = 0;
-    if (parts.size() == 4 && absl::SimpleAtoi(parts[2], &launcher)) {
+    if (parts.size() == 3 && absl::SimpleAtoi(parts[2], &launcher)) {
       sockets.push_back({name, parts[1], launcher});
     }
   }

@@ -1,5 +1,5 @@
 // The sockets of running VMs' launchers: abstract names in which the VM and the
-// launcher's process id stand, "bulkhead/VM/PID/KIND".
+// launcher's process id stand, "bulkhead/VM/PID".
 //
 // TRUST    Anybody can take a name: Connect asks the kernel (SO_PEERCRED) for
 //          the process behind it.
@@ -24,8 +24,7 @@ struct LauncherSocket {
   pid_t launcher;
 };
 
-// Those of `kind`: "filters", "disks".
-std::vector<LauncherSocket> LauncherSockets(const std::string& kind);
+std::vector<LauncherSocket> LauncherSockets();
 
 // The caller's fd (SOCK_SEQPACKET); reading it waits for `seconds` at most.
 absl::StatusOr<int> Connect(const LauncherSocket& launcher_socket, int seconds);

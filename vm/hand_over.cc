@@ -250,8 +250,7 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
   out.set_grace_seconds(options.grace_seconds);
   out.set_limit_seconds(options.limit_seconds);
   out.set_raw_terminal(options.interactive);
-  out.set_filter_socket_fd(resources.filter_socket());
-  out.set_disk_socket_fd(resources.disk_socket());
+  out.set_user_socket_fd(resources.user_socket());
   for (const std::string& path : resources.leftovers()) {
     out.add_leftovers(path);
   }

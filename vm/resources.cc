@@ -441,29 +441,25 @@ int Resources::Get(const Resource& resource) const {
   return found == fds_.end() ? -1 : found->second.get();
 }
 
-// See launcher/filter_socket.h and disk_socket.h. Without them the VM runs.
-void Resources::MakeLauncherSockets(const std::string& vm) {
-  for (const auto& [fd, what] :
-       {std::pair{&filter_socket_, "filters"}, {&disk_socket_, "disks"}}) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    const std::string name =
-        absl::StrCat("bulkhead/", vm.substr(0, 64), "/", getpid(), "/", what);
-    std::memcpy(address.sun_path + 1, name.data(), name.size());
-    const socklen_t size = offsetof(sockaddr_un, sun_path) + 1 + name.size();
-    Fd listener(
-        socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) ==
-            0 &&
-        listen(listener.get(), 4) == 0) {
-      *fd = std::move(listener);
-    }
+// See launcher/user_socket.h. Without it the VM runs.
+void Resources::MakeUserSocket(const std::string& vm) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const std::string name =
+      absl::StrCat("bulkhead/", vm.substr(0, 64), "/", getpid());
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  const socklen_t size = offsetof(sockaddr_un, sun_path) + 1 + name.size();
+  Fd listener(
+      socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+      listen(listener.get(), 4) == 0) {
+    user_socket_ = std::move(listener);
   }
 }
 
 bool Resources::KeepOverExec() const {
-  for (const Fd* fd : {&filter_socket_, &disk_socket_}) {
-    if (fd->valid() && fcntl(fd->get(), F_SETFD, 0) != 0) return false;
+  if (user_socket_.valid() && fcntl(user_socket_.get(), F_SETFD, 0) != 0) {
+    return false;
   }
   for (const auto& [key, fd] : fds_) {
     const Kind kind = std::get<Kind>(key);
@@ -479,8 +475,7 @@ bool Resources::KeepOverExec() const {
 
 void Resources::Abandon() {
   fds_.clear();
-  filter_socket_.Close();
-  disk_socket_.Close();
+  user_socket_.Close();
   directory_lock_.Close();
   paths_.clear();
 }

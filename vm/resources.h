@@ -45,9 +45,8 @@ class Resources {
   absl::StatusOr<bool> AwaitProxyUsers(const Plan& plan);
 
   // Where the launcher answers auditors and takes wishes for longer disks.
-  void MakeLauncherSockets(const std::string& vm);
-  int filter_socket() const { return filter_socket_.get(); }
-  int disk_socket() const { return disk_socket_.get(); }
+  void MakeUserSocket(const std::string& vm);
+  int user_socket() const { return user_socket_.get(); }
 
   // The fd; -1: there is none.
   int Get(const Resource& resource) const;
@@ -72,8 +71,7 @@ class Resources {
 
   std::map<Key, Fd> fds_;
   Fd directory_lock_;
-  Fd filter_socket_;
-  Fd disk_socket_;
+  Fd user_socket_;
   std::vector<std::string> paths_;  // removed at the end, last first
 };
 

@@ -123,7 +123,7 @@ class Run {
     if (status.ok()) status = resources_.OpenImages(description_, &plan_);
     if (status.ok()) status = resources_.MakeMemories(description_, plan_);
     if (status.ok()) status = resources_.MakeStreams(plan_);
-    if (status.ok()) resources_.MakeLauncherSockets(plan_.name);
+    if (status.ok()) resources_.MakeUserSocket(plan_.name);
     if (status.ok()) {
       HoldSignals();
       status = resources_.MakeSockets(

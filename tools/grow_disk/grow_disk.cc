@@ -42,7 +42,7 @@ int Fail(int code, const std::string& why) {
   return code;
 }
 
-absl::StatusOr<Ack> Ask(int fd, const DiskRequest& request) {
+absl::StatusOr<Ack> Ask(int fd, const UserRequest& request) {
   const std::string packet = request.SerializeAsString();
   if (send(fd, packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
     return absl::UnavailableError(strerror(errno));
@@ -71,7 +71,7 @@ std::string Escaped(std::string text) {
 }
 
 int Main(const std::vector<std::string>& words) {
-  DiskRequest request;
+  UserRequest request;
   uint64_t size = 0;
   if (words.size() != 3 || !vm::ParseSize(words[2], &size)) {
     std::cerr << kHelp;
@@ -84,12 +84,13 @@ int Main(const std::vector<std::string>& words) {
     std::cerr << kHelp;
     return kUsage;
   }
-  request.set_process(disk[0]);
-  request.mutable_grow_disk()->set_backend(index);
-  request.mutable_grow_disk()->set_size_bytes(size);
+  request.mutable_disk()->set_process(disk[0]);
+  GrowDisk* grow = request.mutable_disk()->mutable_grow_disk();
+  grow->set_backend(index);
+  grow->set_size_bytes(size);
 
   std::vector<policy::LauncherSocket> found;
-  for (const policy::LauncherSocket& one : policy::LauncherSockets("disks")) {
+  for (const policy::LauncherSocket& one : policy::LauncherSockets()) {
     if (one.vm == words[0] || absl::StrCat(one.launcher) == words[0]) {
       found.push_back(one);
     }
