@@ -16,13 +16,6 @@ void EventLoop::Add(int fd, uint32_t events, Handler handler) {
   handlers_[fd] = std::make_shared<Handler>(std::move(handler));
 }
 
-void EventLoop::Change(int fd, uint32_t events) {
-  epoll_event event = {};
-  event.events = events;
-  event.data.fd = fd;
-  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
-}
-
 void EventLoop::Remove(int fd) {
   if (handlers_.erase(fd) > 0) {
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);

@@ -32,7 +32,6 @@ class EventLoop {
   // Calls `handler` whenever one of `events` (EPOLLIN, ...), a hang-up or an
   // error is there. The fd stays the caller's, who removes it before closing.
   void Add(int fd, uint32_t events, Handler handler);
-  void Change(int fd, uint32_t events);
   void Remove(int fd);
 
   // Handles events until `done` returns true (checked after each round) or the

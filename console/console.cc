@@ -103,7 +103,7 @@ Console::Console(Channel* control, const ConsoleConfig& config)
               [this, subject](uint32_t) { OnLog(subject); });
   }
   if (!config_.has_qemu()) return;
-  loop_.Add(kGuestFd, EPOLLIN, [this](uint32_t) { OnGuest(); });
+  WatchGuest();
   loop_.Add(kMonitorFd, EPOLLIN, [this](uint32_t) { OnMonitor(); });
 }
 
@@ -113,7 +113,7 @@ void Console::Run() {
         if (output_.console_closed()) LoseTerminal();
         if (guest_paused_ && !output_.console_full() && guest_open_) {
           guest_paused_ = false;
-          loop_.Change(kGuestFd, EPOLLIN);
+          WatchGuest();
         }
         return over_;
       },
@@ -146,6 +146,10 @@ void Console::OnLog(Subject* subject) {
   }
 }
 
+void Console::WatchGuest() {
+  loop_.Add(kGuestFd, EPOLLIN, [this](uint32_t) { OnGuest(); });
+}
+
 void Console::OnGuest() {
   char piece[4096];
   const ssize_t got = recv(kGuestFd, piece, sizeof(piece), MSG_DONTWAIT);
@@ -154,7 +158,7 @@ void Console::OnGuest() {
     guest_open_ = false;
   } else if (!output_.Console(absl::string_view(piece, got))) {
     guest_paused_ = true;
-    loop_.Change(kGuestFd, 0);
+    loop_.Remove(kGuestFd);
   }
 }
 

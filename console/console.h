@@ -55,6 +55,7 @@ class Console {
 
   void OnControl();
   void OnLog(Subject* subject);
+  void WatchGuest();
   void OnGuest();
   void OnMonitor();
   void OnStdin();

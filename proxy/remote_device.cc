@@ -26,7 +26,6 @@ constexpr Nanoseconds kApplyTime = 50'000;
 
 RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
     : ram_(ram),
-      acknowledge_(deadlines.acknowledge),
       memory_([this](const MemoryRange& range, bool mapped) {
         SendRange(range, mapped);
       }),
@@ -214,8 +213,9 @@ bool RemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
 void RemoteDevice::MaskIntx(bool masked) {
   intx_pending_ = false;
   if (masked) return;
-  UnmaskIntx(MonotonicNow() +
-             (last_event_ == kLoad ? acknowledge_ : kApplyTime));
+  UnmaskIntx(MonotonicNow() + (last_event_ == kLoad
+                                   ? link_.deadlines().acknowledge
+                                   : kApplyTime));
   recent_.Note(last_event_ = kUnmask);
 }
 

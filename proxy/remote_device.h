@@ -86,7 +86,6 @@ class RemoteDevice : public DevicePort {
   void SettleIntx();
 
   const RamIdentity ram_;
-  const Nanoseconds acknowledge_;
   EventfdTable eventfds_;
   MemoryTable memory_;
   ServiceLink link_;

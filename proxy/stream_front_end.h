@@ -12,13 +12,13 @@
 
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "base/fd.h"
 #include "proxy/device_port.h"
 #include "proxy/front_end.h"
 #include "proxy/message_stream.h"
@@ -34,7 +34,9 @@ class StreamFrontEnd : public FrontEnd {
  public:
   using Message = typename MessageStream<Wire>::Message;
 
-  int fd() const override { return connection_ >= 0 ? connection_ : listener_; }
+  int fd() const override {
+    return connection_.valid() ? connection_.get() : listener_;
+  }
   bool connected() const override { return connected_; }
   bool HasMore() const override { return has_more_; }
 
@@ -50,7 +52,7 @@ class StreamFrontEnd : public FrontEnd {
     has_more_ = false;
     // One recvmsg brings what has come; more of it makes fd() readable again.
     do {
-      switch (stream_.Receive(connection_, &message)) {
+      switch (stream_.Receive(connection_.get(), &message)) {
         case MessageStream<Wire>::Next::kNothing:
           return served != 0;
         case MessageStream<Wire>::Next::kMessage:
@@ -85,10 +87,6 @@ class StreamFrontEnd : public FrontEnd {
       : device_(device),
         listener_(kind == QemuSocket::kListening ? socket : -1),
         connection_(kind == QemuSocket::kConnected ? socket : -1) {}
-  // A derived class's connection ends here, without a word to the device.
-  ~StreamFrontEnd() override {
-    if (connection_ >= 0) close(connection_);
-  }
 
   virtual bool Handle(Message& message) = 0;
   // A QEMU has come; what the last one agreed on is void.
@@ -108,16 +106,15 @@ class StreamFrontEnd : public FrontEnd {
  private:
   void Begin() {
     if (listener_ >= 0) {
-      connection_ =
-          accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      connection_ = Fd(
+          accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     }
-    connected_ = connection_ >= 0;
+    connected_ = connection_.valid();
     if (connected_) OnConnected();
   }
 
   void Disconnect() {
-    close(connection_);
-    connection_ = -1;
+    connection_.Close();
     connected_ = false;
     has_more_ = false;
     stream_.Clear();
@@ -125,13 +122,13 @@ class StreamFrontEnd : public FrontEnd {
   }
 
   bool SendReply() {
-    return SendBytes(connection_, reply(),
+    return SendBytes(connection_.get(), reply(),
                      {&reply_fd_, static_cast<size_t>(reply_fd_ >= 0 ? 1 : 0)},
                      kReplyPatience);
   }
 
   const int listener_;
-  int connection_;
+  Fd connection_;
   bool connected_ = false;
   bool has_more_ = false;
   MessageStream<Wire> stream_;

@@ -13,8 +13,9 @@ namespace {
 
 constexpr int kLogFd = 2;
 
-void WriteByPwritev2(const iovec* pieces, int count) {
-  (void)!pwritev2(kLogFd, pieces, count, -1, 0);
+void WriteByPwritev2(const char* line, size_t size_bytes) {
+  const iovec piece = {const_cast<char*>(line), size_bytes};
+  (void)!pwritev2(kLogFd, &piece, 1, -1, 0);
 }
 
 LineWriter line_writer = WriteByPwritev2;
@@ -32,28 +33,19 @@ void Terminate() { Die("std::terminate"); }
 
 void SetLastWordsWriter(LineWriter writer) { line_writer = writer; }
 
-void WriteLastWordsByWrite(const iovec* pieces, int count) {
-  char line[512];
-  size_t length = 0;
-  for (int i = 0; i < count; ++i) {
-    const size_t size = pieces[i].iov_len < sizeof(line) - length
-                            ? pieces[i].iov_len
-                            : sizeof(line) - length;
-    std::memcpy(line + length, pieces[i].iov_base, size);
-    length += size;
-  }
-  (void)!write(kLogFd, line, length);
+void WriteLastWordsByWrite(const char* line, size_t size_bytes) {
+  (void)!write(kLogFd, line, size_bytes);
 }
 
 void Die(const char* what, const char* detail) {
-  const char* const words[] = {"fatal: ", what, detail == nullptr ? "" : ": ",
-                               detail == nullptr ? "" : detail, "\n"};
-  iovec pieces[5];
-  for (int i = 0; i < 5; ++i) {
-    pieces[i].iov_base = const_cast<char*>(words[i]);
-    pieces[i].iov_len = std::strlen(words[i]);
+  char line[512] = "fatal: ";
+  std::strncat(line, what, 100);
+  if (detail != nullptr) {
+    std::strncat(line, ": ", 3);
+    std::strncat(line, detail, 390);
   }
-  line_writer(pieces, 5);
+  std::strncat(line, "\n", 2);
+  line_writer(line, std::strlen(line));
   __builtin_trap();
 }
 

@@ -16,16 +16,16 @@
 #ifndef BULKHEAD_SANDBOX_LAST_WORDS_H_
 #define BULKHEAD_SANDBOX_LAST_WORDS_H_
 
-#include <sys/uio.h>
+#include <cstddef>
 
 namespace bulkhead::sandbox {
 
 // How the policy lets a line be written to fd 2. Default: pwritev2 at offset
 // -1.
-using LineWriter = void (*)(const iovec* pieces, int count);
+using LineWriter = void (*)(const char* line, size_t size_bytes);
 void SetLastWordsWriter(LineWriter writer);
-// With writev or plain write calls instead.
-void WriteLastWordsByWrite(const iovec* pieces, int count);
+// With write instead.
+void WriteLastWordsByWrite(const char* line, size_t size_bytes);
 
 // "fatal: WHAT: DETAIL". `detail` may be null.
 [[noreturn]] void Die(const char* what, const char* detail = nullptr);
