@@ -11,6 +11,11 @@
 #include "sandbox/waiting_child.h"
 
 namespace bulkhead::launcher {
+namespace {
+
+constexpr uint64_t kFramesSentByVm = 2;  // Hello, Configure
+
+}  // namespace
 
 std::unique_ptr<Process> Process::Start(const JailedProcess& planned,
                                         EventLoop* loop, OnFrame on_frame,
@@ -26,7 +31,6 @@ std::unique_ptr<Process> Process::Start(const JailedProcess& planned,
   process->trace_error_ = trace_error;
   Process* self = process.get();
   loop->Add(self->pidfd_.get(), EPOLLIN, [self](uint32_t) { self->OnExit(); });
-  if (self->control_ != nullptr) self->SendFirstFrames();
   if (planned.role() == JailedProcess::REMOTE) self->ready_ = true;
   return process;
 }
@@ -40,26 +44,13 @@ Process::Process(const JailedProcess& planned, EventLoop* loop,
       pid_(planned.pid()),
       pidfd_(planned.pidfd()) {
   if (planned.control_fd() < 0) return;
-  control_ = std::make_unique<Channel>(planned.control_fd());
+  control_ = std::make_unique<Channel>(planned.control_fd(), kFramesSentByVm);
   loop_->Add(control_->fd(), EPOLLIN, [this](uint32_t) { OnControl(); });
 }
 
 Process::~Process() {
   CloseControl();
   if (pidfd_.valid()) loop_->Remove(pidfd_.get());
-}
-
-void Process::SendFirstFrames() {
-  outgoing().mutable_hello()->set_version(kProtocolVersion);
-  absl::Status status = control_->Send();
-  if (status.ok()) {
-    *outgoing().mutable_configure() = planned_.configure();
-    status = control_->Send();
-  }
-  // A child that died at once: its exit tells more.
-  if (!status.ok() && !absl::IsUnavailable(status)) {
-    Fail(std::string(status.message()));
-  }
 }
 
 void Process::OnControl() {

@@ -39,8 +39,8 @@ class Process {
   static constexpr size_t kLongestWords = 1000;
   static constexpr int kWordsPerSecond = 10;
 
-  // Lets it go, watches it in `loop` and sends it Hello and its configuration.
-  // Null when it fails: then it is still to be ended.
+  // Lets it go and watches it in `loop`. Null when it fails: then it is still
+  // to be ended.
   static std::unique_ptr<Process> Start(const JailedProcess& planned,
                                         EventLoop* loop, OnFrame on_frame,
                                         OnEnd on_end, sandbox::Report* failure);
@@ -86,7 +86,6 @@ class Process {
   Process(const JailedProcess& planned, EventLoop* loop, OnFrame on_frame,
           OnEnd on_end);
 
-  void SendFirstFrames();
   void OnControl();
   void TakeFrame(const Frame& frame);
   bool MaySpeak();

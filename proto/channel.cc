@@ -25,7 +25,7 @@ static_assert(kMaxFrameFds <= kMaxRidingFds);
 // A frame that is made anew in the same memory each time.
 class ReusedFrame {
  public:
-  ReusedFrame() : arena_(Options(block_)) { Renew(); }
+  ReusedFrame() : arena_(block_.data(), block_.size()) { Renew(); }
 
   Frame& operator*() { return *frame_; }
   Frame* get() { return frame_; }
@@ -36,16 +36,7 @@ class ReusedFrame {
   }
 
  private:
-  using Block = std::array<char, kArenaBytes>;
-
-  static google::protobuf::ArenaOptions Options(Block& block) {
-    google::protobuf::ArenaOptions options;
-    options.initial_block = block.data();
-    options.initial_block_size = block.size();
-    return options;
-  }
-
-  alignas(64) Block block_;
+  alignas(64) std::array<char, kArenaBytes> block_;
   google::protobuf::Arena arena_;
   Frame* frame_ = nullptr;
 };
@@ -117,7 +108,8 @@ struct Channel::Buffers {
   std::array<uint8_t, kMaxFrameBytes> sent;
 };
 
-Channel::Channel(int fd) : fd_(fd), buffers_(new Buffers) {}
+Channel::Channel(int fd, uint64_t sent)
+    : fd_(fd), last_sent_(sent), buffers_(new Buffers) {}
 
 Channel::~Channel() = default;
 
@@ -133,14 +125,13 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
   Frame& frame = outgoing();
   frame.set_sequence(last_sent_ + 1);
   const size_t size_bytes = frame.ByteSizeLong();
+  buffers_->outgoing_is_used = true;
   if (size_bytes > kMaxFrameBytes || fds.size() > kMaxFrameFds) {
-    buffers_->outgoing_is_used = true;
     return absl::InvalidArgumentError(absl::StrCat("a frame of ", size_bytes,
                                                    " bytes and ", fds.size(),
                                                    " fds is too large"));
   }
   if (absl::Status status = CheckFds(frame, fds.size()); !status.ok()) {
-    buffers_->outgoing_is_used = true;
     return absl::InvalidArgumentError(status.message());
   }
   frame.SerializeWithCachedSizesToArray(buffers_->sent.data());
@@ -148,9 +139,9 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
   const ssize_t sent =
       SendWithFds(fd(), {buffers_->sent.data(), size_bytes}, fds);
   if (sent < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
+    buffers_->outgoing_is_used = false;
     return absl::ResourceExhaustedError("the socket's buffer is full");
   }
-  buffers_->outgoing_is_used = true;
   if (sent < 0) return SocketError("sendmsg", errno);
   ++last_sent_;
   if (sequence != nullptr) *sequence = last_sent_;

@@ -42,8 +42,9 @@ inline constexpr size_t kMaxFrameFds = 64;
 
 class Channel {
  public:
-  // Takes ownership of `fd`, a connected SOCK_SEQPACKET socket.
-  explicit Channel(int fd);
+  // Takes ownership of `fd`, a connected SOCK_SEQPACKET socket, on which this
+  // side has sent `sent` frames before.
+  explicit Channel(int fd, uint64_t sent = 0);
   ~Channel();
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
@@ -80,7 +81,7 @@ class Channel {
   struct Buffers;
 
   const Fd fd_;
-  uint64_t last_sent_ = 0;
+  uint64_t last_sent_;
   uint64_t last_received_ = 0;
   std::unique_ptr<Buffers> buffers_;
 };

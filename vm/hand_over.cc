@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "console/console_fds.h"
 #include "learn/stop_filter.h"
+#include "proto/channel.h"
 #include "proto/launch.pb.h"
 #include "sandbox/spawn.h"
 #include "vm/runfiles.h"
@@ -117,7 +118,7 @@ void ConfigureShim(const Plan& plan, const PlannedProcess& process,
 
 void Fill(const Plan& plan, const PlannedProcess& process, int index,
           const Resources& resources, const RunOptions& options,
-          JailedProcess* out) {
+          JailedProcess* out, Configure* configure) {
   out->set_role(RoleOf(process.role));
   out->set_name(process.name);
   out->set_policy(process.policy->name);
@@ -128,24 +129,32 @@ void Fill(const Plan& plan, const PlannedProcess& process, int index,
   switch (process.role) {
     case Role::kService:
       plan.devices[process.device].config.SerializeToString(
-          out->mutable_configure()->mutable_service_config());
+          configure->mutable_service_config());
       break;
     case Role::kShim:
-      ConfigureShim(plan, process, resources,
-                    out->mutable_configure()->mutable_shim());
+      ConfigureShim(plan, process, resources, configure->mutable_shim());
       break;
     case Role::kConsole:
-      ConfigureConsole(plan, options,
-                       out->mutable_configure()->mutable_console());
+      ConfigureConsole(plan, options, configure->mutable_console());
       break;
     case Role::kConnector:
-      *out->mutable_configure()->mutable_connector() =
+      *configure->mutable_connector() =
           plan.devices[process.device].servers.at(process.image);
       break;
     case Role::kQemu:
     case Role::kRemote:
       break;
   }
+}
+
+// What a process is told first waits in its channel until it reads: so the
+// launcher need not know it.
+absl::Status SendFirstFrames(int control_fd, const Configure& configure) {
+  Channel channel(fcntl(control_fd, F_DUPFD_CLOEXEC, 0));
+  channel.outgoing().mutable_hello()->set_version(kProtocolVersion);
+  if (absl::Status status = channel.Send(); !status.ok()) return status;
+  *channel.outgoing().mutable_configure() = configure;
+  return channel.Send();
 }
 
 // The console names places in programs, so it reads their symbols.
@@ -255,10 +264,11 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
     out.add_leftovers(path);
   }
   std::vector<Fd> programs;
+  std::vector<Configure> configures(plan.processes.size());
   for (size_t i = 0; i < plan.processes.size(); ++i) {
     const PlannedProcess& process = plan.processes[i];
     Fill(plan, process, static_cast<int>(i), resources, options,
-         out.add_processes());
+         out.add_processes(), &configures[i]);
     absl::StatusOr<Fd> program = OpenProgram(
         process.program, RunsInTree(process) ? process.tree + process.program
                                              : FindRunfile(process.program));
@@ -272,11 +282,13 @@ absl::StatusOr<Handover> Handover::Make(const Plan& plan,
         JailOf(process, programs[i].get(), resources);
     if (!jail.ok()) return jail.status();
     if (process.role == Role::kConsole) {
-      ShowPrograms(programs, planned->mutable_configure()->mutable_console(),
-                   &*jail);
+      ShowPrograms(programs, configures[i].mutable_console(), &*jail);
     }
     absl::Status status =
         handover.Prepare(process, *jail, options.learn, planned);
+    if (status.ok() && planned->control_fd() >= 0) {
+      status = SendFirstFrames(planned->control_fd(), configures[i]);
+    }
     if (!status.ok()) return status;
   }
   handover.plan_ = Fd(memfd_create("plan", MFD_CLOEXEC));
