@@ -61,7 +61,7 @@ void RemoteDevice::SettleIntx() {
 }
 
 void RemoteDevice::TellEverything() {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
+  const auto operation = link_.Operation(link_.deadlines().access);
   for (const MemoryRange& range : memory_.ranges()) {
     SendRange(range, /*mapped=*/true);
   }
@@ -117,7 +117,7 @@ bool RemoteDevice::Write(uint32_t region, uint64_t offset,
 bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
                        uint64_t file_offset, bool readable, bool writable,
                        int fd) {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
+  const auto operation = link_.Operation(link_.deadlines().access);
   const MemoryRange range = {.address = address,
                              .size_bytes = size_bytes,
                              .ram_offset = file_offset,
@@ -128,12 +128,12 @@ bool RemoteDevice::Map(uint64_t address, uint64_t size_bytes,
 }
 
 bool RemoteDevice::Unmap(uint64_t address, uint64_t size_bytes) {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
+  const auto operation = link_.Operation(link_.deadlines().access);
   return memory_.Remove(address, size_bytes);
 }
 
 void RemoteDevice::UnmapAll() {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
+  const auto operation = link_.Operation(link_.deadlines().access);
   memory_.Clear();
 }
 
@@ -175,7 +175,7 @@ bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
 // Slices of what one frame can carry.
 void RemoteDevice::SendVectors(InterruptKind kind, uint32_t first,
                                uint32_t count) {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().access);
+  const auto operation = link_.Operation(link_.deadlines().access);
   const absl::Span<const Fd> vectors =
       eventfds_.Vectors(kind).subspan(first, count);
   for (size_t at = 0; at < vectors.size() && link_.open(); at += kMaxFrameFds) {
@@ -247,7 +247,7 @@ void RemoteDevice::Reset() {
 }
 
 void RemoteDevice::Detach() {
-  const ServiceLink::Operation operation(&link_, link_.deadlines().reset);
+  const auto operation = link_.Operation(link_.deadlines().reset);
   for (InterruptKind kind : kKinds) DisableVectors(kind);
   SetIntxUnmaskFd(Fd());
   Reset();

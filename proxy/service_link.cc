@@ -50,15 +50,6 @@ ServiceLink::ServiceLink(const Deadlines& deadlines, Fallback fallback)
       shadow_place_(mmap(nullptr, kMaxShadowMemfdBytes, PROT_NONE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {}
 
-ServiceLink::Operation::Operation(ServiceLink* link, Nanoseconds budget)
-    : link_(link), outermost_(link->operation_end_ == ~Nanoseconds{0}) {
-  if (outermost_) link_->operation_end_ = MonotonicNow() + budget;
-}
-
-ServiceLink::Operation::~Operation() {
-  if (outermost_) link_->operation_end_ = ~Nanoseconds{0};
-}
-
 ServiceLink::~ServiceLink() {
   Forget();
   if (shadow_place_ != MAP_FAILED) munmap(shadow_place_, kMaxShadowMemfdBytes);
@@ -340,28 +331,22 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
   const bool is_late =
       FindShadow(region, offset, 1) != nullptr && !AwaitStores();
   const Nanoseconds deadline = start + deadlines_.access;
-  size_t at = 0;
-  while (at < data.size()) {
-    size_t asked = 0;
-    while (at < data.size() && asked < kWindow) {
-      const uint32_t size_bytes =
-          PieceBytes(offset + at, data.size() - at, narrow);
-      if (!LoadShadow(region, offset + at, size_bytes, &data[at])) {
-        RegionRead* read = channel_->outgoing().mutable_region_read();
-        read->set_region(region);
-        read->set_offset(offset + at);
-        read->set_size_bytes(size_bytes);
-        if (!Ask({}, {.to = &data[at],
-                      .size_bytes = size_bytes,
-                      .is_awaited = true})) {
-          return;
-        }
-        ++asked;
-      }
-      at += size_bytes;
+  uint32_t size_bytes;
+  for (size_t at = 0; at < data.size(); at += size_bytes) {
+    size_bytes = PieceBytes(offset + at, data.size() - at, narrow);
+    if (LoadShadow(region, offset + at, size_bytes, &data[at])) continue;
+    RegionRead* read = channel_->outgoing().mutable_region_read();
+    read->set_region(region);
+    read->set_offset(offset + at);
+    read->set_size_bytes(size_bytes);
+    if (!Ask({},
+             {.to = &data[at], .size_bytes = size_bytes, .is_awaited = true}) ||
+        (awaited_count_ == kWindow && !Await(deadline))) {
+      return;
     }
-    if (!Await(deadline)) return;
-    if (is_late) spin_.Woken(MonotonicNow() - start, kForStores);
+  }
+  if (Await(deadline) && is_late) {
+    spin_.Woken(MonotonicNow() - start, kForStores);
   }
 }
 

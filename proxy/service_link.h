@@ -27,6 +27,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -63,19 +64,15 @@ class ServiceLink {
   ServiceLink(const ServiceLink&) = delete;
   ServiceLink& operator=(const ServiceLink&) = delete;
 
-  // What QEMU waits for as one thing, from construction to destruction. Inside
-  // another one it changes nothing.
-  class Operation {
-   public:
-    Operation(ServiceLink* link, Nanoseconds budget);
-    ~Operation();
-    Operation(const Operation&) = delete;
-    Operation& operator=(const Operation&) = delete;
-
-   private:
-    ServiceLink* const link_;
-    const bool outermost_;
-  };
+  // What QEMU waits for as one thing, until what this returns is destroyed.
+  // Inside another one it changes nothing.
+  [[nodiscard]] auto Operation(Nanoseconds budget) {
+    const bool outermost = operation_end_ == kNoDeadline;
+    if (outermost) operation_end_ = MonotonicNow() + budget;
+    return absl::Cleanup([this, outermost] {
+      if (outermost) operation_end_ = kNoDeadline;
+    });
+  }
   const Deadlines& deadlines() const { return deadlines_; }
 
   // Drops what was there and says Hello on `fd`, which it takes over.
@@ -182,7 +179,7 @@ class ServiceLink {
   std::array<Owed, kMaxOwed> owed_;
   size_t first_owed_ = 0;
   size_t owed_count_ = 0;
-  Nanoseconds operation_end_ = ~Nanoseconds{0};  // that: none is under way
+  Nanoseconds operation_end_ = kNoDeadline;  // that: none is under way
   size_t awaited_count_ = 0;
   uint64_t last_store_ = 0;
   // Waited for room, less what each frame may: so many stores in a row cannot

@@ -18,11 +18,6 @@ constexpr Nanoseconds kMaxSpin = 200 * kMicrosecond;
 // Turns in which only QEMU was looked at, before everything is.
 constexpr int kMaxTurnsWithoutWait = 32;
 
-int CpuCount() {
-  cpu_set_t cpus;
-  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-}
-
 }  // namespace
 
 absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
@@ -47,10 +42,8 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control) {
     settings.deadlines.reset =
         std::max(settings.deadlines.reset, settings.deadlines.access);
   }
-  if (CpuCount() >= 2) {
-    settings.deadlines.spin =
-        std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
-  }
+  settings.deadlines.spin =
+      std::min(config.spin_limit_us() * kMicrosecond, kMaxSpin);
   return settings;
 }
 

@@ -31,12 +31,11 @@ absl::StatusOr<ShimSettings> ReceiveSettings(Channel& control);
 class Shim {
  public:
   // All outlive the shim.
-  Shim(const ShimSettings& settings, Channel& control, RemoteDevice& device,
-       FrontEnd& front_end)
+  Shim(Channel& control, RemoteDevice& device, FrontEnd& front_end)
       : control_(control),
         device_(device),
         front_end_(front_end),
-        spin_(settings.deadlines.spin) {}
+        spin_(device.link().deadlines().spin) {}
 
   void Run();
 

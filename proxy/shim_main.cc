@@ -43,7 +43,7 @@ int ShimMain(MakeFrontEnd make_front_end) {
   }
   RemoteDevice& device = *new RemoteDevice(settings->deadlines, settings->ram);
   FrontEnd& front_end = make_front_end(kShimQemuFd, device);
-  Shim shim(*settings, control, device, front_end);
+  Shim shim(control, device, front_end);
 
   if (!sandbox::ReserveHeap(kHeapBytes)) {
     // What was made lives as long as the process.

@@ -76,8 +76,7 @@ ShimRig::ShimRig(FakeService::Options options, FrontEndKind kind) {
   } else {
     front_end_ = std::make_unique<VfioUserFrontEnd>(listener_, *device_);
   }
-  shim_ =
-      std::make_unique<Shim>(settings, *shim_control_, *device_, *front_end_);
+  shim_ = std::make_unique<Shim>(*shim_control_, *device_, *front_end_);
   device_->Connect(shim_end);
   thread_ = std::thread([this] { shim_->Run(); });
 }

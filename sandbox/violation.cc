@@ -66,22 +66,19 @@ void FindFile(pid_t pid, uint64_t address, Place* place) {
   }
 }
 
-// The first bytes of a string in the dying process: it may hold anything.
+// The first bytes of a string in the dying process: it may hold anything. They
+// end with the page when the next one is not mapped.
 std::string ReadString(pid_t thread, uint64_t address) {
   char text[48] = {};
-  iovec here = {.iov_base = text, .iov_len = sizeof(text) - 1};
+  const size_t most = sizeof(text) - 1;
+  const size_t in_page = std::min<uint64_t>(most, 4096 - (address & 4095));
+  const iovec here = {.iov_base = text, .iov_len = most};
   // An address in another process is a number here, never followed.
-  iovec there = {.iov_base = reinterpret_cast<void*>(address),  // NOLINT
-                 .iov_len = sizeof(text) - 1};
-  ssize_t size = process_vm_readv(thread, &here, 1, &there, 1, 0);
-  if (size <= 0) {
-    // Up to the end of the page, when the next one is not mapped.
-    there.iov_len = here.iov_len =
-        std::min<uint64_t>(sizeof(text) - 1, 4096 - (address & 4095));
-    size = process_vm_readv(thread, &here, 1, &there, 1, 0);
-  }
-  if (size <= 0) return "";
-  return std::string(text, strnlen(text, size));
+  const iovec there[] = {
+      {reinterpret_cast<void*>(address), in_page},                    // NOLINT
+      {reinterpret_cast<void*>(address + in_page), most - in_page}};  // NOLINT
+  (void)process_vm_readv(thread, &here, 1, there, 2, 0);
+  return text;
 }
 
 Violation FromRegisters(pid_t thread, const user_regs_struct& registers) {
@@ -127,18 +124,14 @@ Seen& AllSeen() {
 
 void (*seccomp_observer)(pid_t thread) = nullptr;
 
-void RememberNewThread(pid_t parent) {
-  unsigned long thread = 0;
-  if (ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &thread) == 0) {
-    AllSeen().threads.insert(static_cast<pid_t>(thread));
-  }
+// Of a stop: a new thread's number, or the wait status of one that exits.
+int EventMessage(pid_t thread) {
+  unsigned long message = 0;
+  ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &message);
+  return static_cast<int>(message);
 }
 
-// At PTRACE_EVENT_EXIT: the wait status that the thread will have.
-bool DiesOfFilter(pid_t thread) {
-  unsigned long status = 0;
-  if (ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &status) != 0) return false;
-  const int wait_status = static_cast<int>(status);
+bool DiesOfFilter(int wait_status) {
   return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS;
 }
 
@@ -169,12 +162,14 @@ void HandleStop(const siginfo_t& info) {
   const pid_t thread = info.si_pid;
   const int signal = info.si_status & 0xff;
   const int event = info.si_status >> 8;
-  if (event == PTRACE_EVENT_CLONE) RememberNewThread(thread);
+  if (event == PTRACE_EVENT_CLONE) {
+    AllSeen().threads.insert(EventMessage(thread));
+  }
   if (event == PTRACE_EVENT_SECCOMP && seccomp_observer != nullptr) {
     seccomp_observer(thread);
   }
   if (event == 0 && Breaks(thread, signal)) EndBroken(thread, signal);
-  if (event == PTRACE_EVENT_EXIT && DiesOfFilter(thread)) {
+  if (event == PTRACE_EVENT_EXIT && DiesOfFilter(EventMessage(thread))) {
     // All threads die so. The one that made the call has had it undone: its
     // number is back in ax.
     user_regs_struct registers = {};
