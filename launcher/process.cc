@@ -41,7 +41,6 @@ Process::Process(const JailedProcess& planned, EventLoop* loop,
       loop_(loop),
       on_frame_(std::move(on_frame)),
       on_end_(std::move(on_end)),
-      pid_(planned.pid()),
       pidfd_(planned.pidfd()) {
   if (planned.control_fd() < 0) return;
   control_ = std::make_unique<Channel>(planned.control_fd(), kFramesSentByVm);
@@ -121,7 +120,7 @@ void Process::CloseControl() {
 }
 
 void Process::Kill() {
-  if (pidfd_.valid() && !exited_) {
+  if (pidfd_.valid() && !exited()) {
     syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
   }
 }
@@ -135,17 +134,15 @@ void Process::OnExit() {
   }
   loop_->Remove(pidfd_.get());
   OnControl();  // its last words
-  violation_ = sandbox::TakeViolation(pid_);
-  crash_ = sandbox::TakeCrash(pid_);
-  exited_ = true;
-  exit_code_ = info.si_code;
-  exit_status_ = info.si_status;
+  violation_ = sandbox::TakeViolation(planned_.pid());
+  crash_ = sandbox::TakeCrash(planned_.pid());
+  end_ = info;
   on_end_(this);
 }
 
 bool Process::ended_well() const {
-  return exited_ && !violation_ && exit_code_ == CLD_EXITED &&
-         exit_status_ == 0;
+  return exited() && !violation_ && end_.si_code == CLD_EXITED &&
+         end_.si_status == 0;
 }
 
 }  // namespace bulkhead::launcher

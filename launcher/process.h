@@ -10,7 +10,7 @@
 #ifndef BULKHEAD_LAUNCHER_PROCESS_H_
 #define BULKHEAD_LAUNCHER_PROCESS_H_
 
-#include <sys/types.h>
+#include <signal.h>
 
 #include <chrono>
 #include <cstdint>
@@ -48,19 +48,16 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  JailedProcess::Role role() const { return planned_.role(); }
-  const std::string& name() const { return planned_.name(); }
-  const std::string& policy() const { return planned_.policy(); }
-  pid_t pid() const { return pid_; }
+  const JailedProcess& planned() const { return planned_; }
   // An errno where the host refuses to let it be watched for violations.
   int trace_error() const { return trace_error_; }
 
   bool ready() const { return ready_; }
   void set_ready() { ready_ = true; }
-  bool exited() const { return exited_; }
+  bool exited() const { return end_.si_pid != 0; }
   bool ended_well() const;
-  int exit_code() const { return exit_code_; }      // siginfo_t.si_code
-  int exit_status() const { return exit_status_; }  // siginfo_t.si_status
+  // Once it has exited.
+  const siginfo_t& end() const { return end_; }
   // What it said before it failed (Fault), or what was wrong with its frames.
   const std::string& failure() const { return failure_; }
   // What a filter killed it for, or what broke it; known when it has exited.
@@ -72,7 +69,7 @@ class Process {
   // Sends a frame that the caller has put into outgoing(): its sequence. What
   // does not fit into the channel is lost: 0.
   Frame& outgoing() { return control_->outgoing(); }
-  bool can_send() const { return control_ != nullptr && !exited_; }
+  bool can_send() const { return control_ != nullptr && !exited(); }
   uint64_t Send() {
     uint64_t sequence = 0;
     return control_->Send({}, &sequence).ok() ? sequence : 0;
@@ -96,16 +93,13 @@ class Process {
   EventLoop* const loop_;
   const OnFrame on_frame_;
   const OnEnd on_end_;
-  pid_t pid_ = -1;
   Fd pidfd_;
   int trace_error_ = 0;
   std::unique_ptr<Channel> control_;
   bool ready_ = false;
-  bool exited_ = false;
   std::optional<sandbox::Violation> violation_;
   std::optional<sandbox::Crash> crash_;
-  int exit_code_ = 0;
-  int exit_status_ = 0;
+  siginfo_t end_ = {};
   std::string failure_;
   Clock::time_point speaking_since_;
   int words_ = 0;  // in the second since then

@@ -61,6 +61,13 @@ void Fill(const sandbox::Violation& violation, ProcessViolation* out) {
   Fill(violation, out->mutable_place());
 }
 
+// What the console cannot say: that there is none.
+void Complain(const Process& console) {
+  Print(absl::StrCat("error BH-D402: the console process ended, code ",
+                     console.end().si_code, ", status ",
+                     console.end().si_status, ": the VM ends with it\n"));
+}
+
 }  // namespace
 
 Supervisor::Supervisor(const LaunchPlan& plan)
@@ -128,7 +135,7 @@ ExitCode Supervisor::StartOne(const JailedProcess& planned) {
   }
   processes_.push_back(std::move(started));
   Process* process = processes_.back().get();
-  const bool is_qemu = process->role() == JailedProcess::QEMU;
+  const bool is_qemu = process->planned().role() == JailedProcess::QEMU;
   if (is_qemu) qemu_ = process;
   if (processes_.size() == 1) console_ = process;
 
@@ -145,7 +152,7 @@ ExitCode Supervisor::StartOne(const JailedProcess& planned) {
   }
   if (process == console_) return kExitOk;
   ProcessReady* ready = EventOf(process)->mutable_ready();
-  ready->set_pid(process->pid());
+  ready->set_pid(process->planned().pid());
   ready->set_microseconds(std::chrono::duration_cast<std::chrono::microseconds>(
                               Clock::now() - start)
                               .count());
@@ -221,7 +228,8 @@ void Supervisor::EndQemu() {
 void Supervisor::EndDevices() {
   size_t asked = 0;
   for (const auto& process : processes_) {
-    if (process->role() != JailedProcess::SERVICE || !process->can_send()) {
+    if (process->planned().role() != JailedProcess::SERVICE ||
+        !process->can_send()) {
       continue;
     }
     process->outgoing().mutable_get_statistics();
@@ -323,8 +331,8 @@ void Supervisor::OnEnd(Process* process) {
     Tell();
   }
   ProcessEnd* end = EventOf(process)->mutable_end();
-  end->set_code(process->exit_code());
-  end->set_status(process->exit_status());
+  end->set_code(process->end().si_code);
+  end->set_status(process->end().si_status);
   end->set_failure(process->failure());
   end->set_expected(shutting_down_);
   if (process->crash()) {
@@ -389,12 +397,6 @@ void Supervisor::Tell() {
 void Supervisor::TellStage(LauncherEvent::Stage stage) {
   NewEvent(0)->set_stage(stage);
   Tell();
-}
-
-void Supervisor::Complain(const Process& console) {
-  Print(absl::StrCat("error BH-D402: the console process ended, code ",
-                     console.exit_code(), ", status ", console.exit_status(),
-                     ": the VM ends with it\n"));
 }
 
 }  // namespace bulkhead::launcher

@@ -60,8 +60,6 @@ class Supervisor {
   LauncherEvent* EventOf(const Process* process);
   void Tell();
   void TellStage(LauncherEvent::Stage stage);
-  // To stderr, for what the console cannot say: that there is none.
-  static void Complain(const Process& console);
 
   const LaunchPlan& plan_;
   EventLoop loop_;

@@ -32,12 +32,12 @@ void Send(const Fd& peer, const google::protobuf::MessageLite& message) {
 
 FilterReading Read(const Process& process) {
   FilterReading reading;
-  reading.set_process(process.name());
-  reading.set_pid(process.pid());
-  reading.set_policy(process.policy());
+  reading.set_process(process.planned().name());
+  reading.set_pid(process.planned().pid());
+  reading.set_policy(process.planned().policy());
   std::vector<std::vector<sock_filter>> filters;
-  reading.set_error(
-      sandbox::ReadFilters(process.pid(), /*detach=*/false, &filters));
+  reading.set_error(sandbox::ReadFilters(process.planned().pid(),
+                                         /*detach=*/false, &filters));
   for (const std::vector<sock_filter>& filter : filters) {
     reading.add_filters(filter.data(), filter.size() * sizeof(sock_filter));
   }
@@ -101,11 +101,12 @@ void UserSocket::TakeRequest() {
 
 bool UserSocket::AskService(const DiskRequest& request) {
   for (const auto& process : *processes_) {
-    if (process->role() != JailedProcess::SERVICE || !process->can_send() ||
-        process->name() != request.process()) {
+    if (process->planned().role() != JailedProcess::SERVICE ||
+        !process->can_send() ||
+        process->planned().name() != request.process()) {
       continue;
     }
-    LetFileGrow(process->pid(), request.grow_disk().size_bytes());
+    LetFileGrow(process->planned().pid(), request.grow_disk().size_bytes());
     *process->outgoing().mutable_grow_disk() = request.grow_disk();
     asked_ = process.get();
     asked_sequence_ = process->Send();

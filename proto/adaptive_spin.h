@@ -21,6 +21,8 @@
 #ifndef BULKHEAD_PROTO_ADAPTIVE_SPIN_H_
 #define BULKHEAD_PROTO_ADAPTIVE_SPIN_H_
 
+#include <sched.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -38,6 +40,7 @@ class RecentEvents {
     situation_ = (situation_ << 2 | (kind & 3)) % kSituations;
   }
   uint32_t situation() const { return situation_; }
+  uint32_t last() const { return situation_ & 3; }
 
  private:
   uint32_t situation_ = 0;
@@ -66,6 +69,24 @@ class AdaptiveSpin {
                    !ClockIsCoarse()
                ? limit_
                : 0;
+  }
+
+  // Spins, if that has paid, until `look` is true; whether it was.
+  template <typename Look>
+  bool Spin(uint32_t situation, Look look) {
+    const Nanoseconds limit = budget(situation);
+    if (limit == 0) return false;
+    const Nanoseconds end = MonotonicNow() + limit;
+    do {
+      if (look()) {
+        Paid(situation);
+        return true;
+      }
+      // The kernel puts whom a socket wakes on the CPU of the waker, as if that
+      // were about to sleep.
+      sched_yield();
+    } while (MonotonicNow() < end);
+    return false;
   }
 
   // Work has come while the loop spun.

@@ -83,17 +83,6 @@ absl::Status SocketError(const char* what, int error) {
   return absl::InternalError(absl::StrCat(what, ": errno ", error));
 }
 
-// Waits for `events` or an error; false after the time-out.
-bool WaitFor(int fd, short events, int timeout_ms) {
-  timespec timeout = {timeout_ms / 1000, (timeout_ms % 1000) * 1'000'000L};
-  for (;;) {
-    pollfd entry = {fd, events, 0};
-    const int ready =
-        ppoll(&entry, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
-    if (ready >= 0 || errno != EINTR) return ready != 0;
-  }
-}
-
 }  // namespace
 
 struct Channel::Buffers {
@@ -149,19 +138,21 @@ absl::Status Channel::Send(absl::Span<const int> fds, uint64_t* sequence) {
 }
 
 bool Channel::WaitToSend(int timeout_ms) {
-  return WaitFor(fd(), POLLOUT, timeout_ms);
+  const timespec timeout = {timeout_ms / 1000,
+                            (timeout_ms % 1000) * 1'000'000L};
+  pollfd entry = {fd(), POLLOUT, 0};
+  return ppoll(&entry, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr) != 0;
 }
 
 absl::Status Channel::Receive(bool wait, Received* received) {
   *received = Received::kNothing;
-  ssize_t size_bytes;
   int flags = 0;
-  while ((size_bytes = ReceiveWithFds(fd(), absl::MakeSpan(buffers_->received),
-                                      wait ? 0 : MSG_DONTWAIT, kMaxFrameFds,
-                                      &buffers_->fds, &flags)) < 0) {
-    if (errno != EAGAIN) return SocketError("recvmsg", errno);
-    if (!wait) return absl::OkStatus();
-    WaitFor(fd(), POLLIN, -1);
+  const ssize_t size_bytes = ReceiveWithFds(
+      fd(), absl::MakeSpan(buffers_->received), wait ? 0 : MSG_DONTWAIT,
+      kMaxFrameFds, &buffers_->fds, &flags);
+  if (size_bytes < 0) {
+    return errno == EAGAIN && !wait ? absl::OkStatus()
+                                    : SocketError("recvmsg", errno);
   }
 
   absl::Status status;

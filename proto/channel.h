@@ -42,8 +42,8 @@ inline constexpr size_t kMaxFrameFds = 64;
 
 class Channel {
  public:
-  // Takes ownership of `fd`, a connected SOCK_SEQPACKET socket, on which this
-  // side has sent `sent` frames before.
+  // Takes ownership of `fd`, a connected SOCK_SEQPACKET socket that blocks, on
+  // which this side has sent `sent` frames before.
   explicit Channel(int fd, uint64_t sent = 0);
   ~Channel();
   Channel(const Channel&) = delete;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "proto/channel.h"
+#include "proxy/eventfd.h"
 
 namespace bulkhead::proxy {
 namespace {
@@ -30,8 +31,12 @@ RemoteDevice::RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram)
         SendRange(range, mapped);
       }),
       link_(deadlines, [this](InterruptKind kind, uint32_t vector) {
-        eventfds_.Raise(kind, vector);
-      }) {}
+        Raise(kind, vector);
+      }) {
+  vectors_[INTX].resize(1);
+  vectors_[MSI].resize(kMaxMsiVectors);
+  vectors_[MSIX].resize(kMaxMsixVectors);
+}
 
 void RemoteDevice::Settle() {
   if (link_.state() == ServiceLink::State::kDescribed) TellEverything();
@@ -57,7 +62,7 @@ void RemoteDevice::SettleIntx() {
   const bool is_high = link_.intx_level();
   if (is_high && !is_due && !has_stored) return;  // it may be about to fall
   intx_pending_ = false;
-  if (is_high) eventfds_.Raise(INTX, 0);
+  if (is_high) Raise(INTX, 0);
 }
 
 void RemoteDevice::TellEverything() {
@@ -90,7 +95,7 @@ bool RemoteDevice::Read(uint32_t region, uint64_t offset,
       !IsInside(offset, data.size(), Region(region).size_bytes)) {
     return false;
   }
-  recent_.Note(last_event_ = kLoad);
+  recent_.Note(kLoad);
   link_.Load(region, offset, data);
   return true;
 }
@@ -101,7 +106,7 @@ bool RemoteDevice::Write(uint32_t region, uint64_t offset,
       !IsInside(offset, data.size(), Region(region).size_bytes)) {
     return false;
   }
-  recent_.Note(last_event_ = kStore);
+  recent_.Note(kStore);
   const bool narrow = Region(region).narrow;
   while (!data.empty()) {
     const uint32_t size_bytes = PieceBytes(offset, data.size(), narrow);
@@ -164,7 +169,7 @@ bool RemoteDevice::SetVectors(InterruptKind kind, uint32_t first,
                        std::all_of(fds.begin(), fds.end(), IsEventfd);
   if (!is_good) return false;
   for (uint32_t i = 0; i < count; ++i) {
-    eventfds_.Set(kind, first + i, fds.empty() ? Fd() : std::move(fds[i]));
+    vectors_[kind][first + i] = fds.empty() ? Fd() : std::move(fds[i]);
   }
   SendVectors(kind, first, count);
   // A line that is already high has had its edge.
@@ -177,7 +182,7 @@ void RemoteDevice::SendVectors(InterruptKind kind, uint32_t first,
                                uint32_t count) {
   const auto operation = link_.Operation(link_.deadlines().access);
   const absl::Span<const Fd> vectors =
-      eventfds_.Vectors(kind).subspan(first, count);
+      absl::MakeSpan(vectors_[kind]).subspan(first, count);
   for (size_t at = 0; at < vectors.size() && link_.open(); at += kMaxFrameFds) {
     const absl::Span<const Fd> slice = vectors.subspan(at, kMaxFrameFds);
     std::array<int, kMaxFrameFds> fds;
@@ -195,9 +200,7 @@ void RemoteDevice::SendVectors(InterruptKind kind, uint32_t first,
 }
 
 void RemoteDevice::DisableVectors(InterruptKind kind) {
-  for (uint32_t i = 0; i < eventfds_.Vectors(kind).size(); ++i) {
-    eventfds_.Set(kind, i, Fd());
-  }
+  for (Fd& fd : vectors_[kind]) fd.Close();
   if (kind == INTX) intx_pending_ = false;
   if (!link_.open()) return;
   link_.Request().mutable_set_interrupts()->set_kind(kind);
@@ -206,17 +209,24 @@ void RemoteDevice::DisableVectors(InterruptKind kind) {
 
 bool RemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
   if (vector >= VectorCount(kind)) return false;
-  eventfds_.Raise(kind, vector);
+  Raise(kind, vector);
   return true;
+}
+
+// The numbers may be a service's.
+void RemoteDevice::Raise(InterruptKind kind, uint32_t vector) const {
+  if (InterruptKind_IsValid(kind) && vector < vectors_[kind].size()) {
+    RaiseEventfd(vectors_[kind][vector]);
+  }
 }
 
 void RemoteDevice::MaskIntx(bool masked) {
   intx_pending_ = false;
   if (masked) return;
-  UnmaskIntx(MonotonicNow() + (last_event_ == kLoad
+  UnmaskIntx(MonotonicNow() + (recent_.last() == kLoad
                                    ? link_.deadlines().acknowledge
                                    : kApplyTime));
-  recent_.Note(last_event_ = kUnmask);
+  recent_.Note(kUnmask);
 }
 
 void RemoteDevice::UnmaskIntx(Nanoseconds due) {

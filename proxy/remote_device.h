@@ -22,12 +22,14 @@
 #ifndef BULKHEAD_PROXY_REMOTE_DEVICE_H_
 #define BULKHEAD_PROXY_REMOTE_DEVICE_H_
 
+#include <array>
 #include <cstdint>
+#include <vector>
 
 #include "base/fd.h"
 #include "proto/adaptive_spin.h"
 #include "proxy/device_port.h"
-#include "proxy/eventfd_table.h"
+#include "proxy/device_shape.h"
 #include "proxy/memory_table.h"
 #include "proxy/ram_identity.h"
 #include "proxy/service_link.h"
@@ -38,13 +40,8 @@ class RemoteDevice : public DevicePort {
  public:
   RemoteDevice(const Deadlines& deadlines, const RamIdentity& ram);
 
-  // A new service, at the other end of `channel_fd`, which is taken over.
-  void Connect(int channel_fd) { link_.Connect(channel_fd); }
-
-  // Handles what the service has sent.
-  void PollService() { link_.Poll(); }
   // Does what has become possible: tells a new service everything, raises INTx
-  // again. After each PollService and each Serve, and at deadline().
+  // again. After each Poll of the link and each Serve, and at deadline().
   void Settle();
   Nanoseconds deadline() const {
     return intx_pending_ && !intx_asked_ ? intx_due_ : kNoDeadline;
@@ -55,7 +52,8 @@ class RemoteDevice : public DevicePort {
   int intx_unmask_fd() const { return intx_unmask_fd_.get(); }
   void OnIntxUnmaskFd();
 
-  const ServiceLink& link() const { return link_; }
+  // For whoever brings services to it and waits for them.
+  ServiceLink& link() { return link_; }
 
   bool Available() const override;
   const RegionShape& Region(uint32_t region) const override;
@@ -80,13 +78,17 @@ class RemoteDevice : public DevicePort {
  private:
   void SendRange(const MemoryRange& range, bool mapped);
   void SendVectors(InterruptKind kind, uint32_t first, uint32_t count);
+  void Raise(InterruptKind kind, uint32_t vector) const;
   void TellEverything();
   // At `due` the driver has had its time to acknowledge.
   void UnmaskIntx(Nanoseconds due);
   void SettleIntx();
 
   const RamIdentity ram_;
-  EventfdTable eventfds_;
+  // The eventfd of each vector, by InterruptKind; as many as one can have. The
+  // service has duplicates and raises vectors by itself; these are for a
+  // service that is restarted, and to raise INTx again.
+  std::array<std::vector<Fd>, InterruptKind_ARRAYSIZE> vectors_;
   MemoryTable memory_;
   ServiceLink link_;
 
@@ -98,7 +100,6 @@ class RemoteDevice : public DevicePort {
   Nanoseconds intx_due_ = 0;
   bool intx_asked_ = false;  // for the store
   RecentEvents recent_;
-  uint32_t last_event_ = 0;
 };
 
 }  // namespace bulkhead::proxy

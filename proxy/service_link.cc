@@ -287,19 +287,11 @@ const ShadowWindow* ServiceLink::FindShadow(uint32_t region, uint64_t offset,
 
 // The answer to a load would come no sooner, and wake us besides.
 bool ServiceLink::AwaitStores() {
-  const std::atomic<uint64_t>& applied = shadow_header().applied_sequence;
-  if (applied.load(std::memory_order_acquire) >= last_store_) return true;
-  const Nanoseconds budget = spin_.budget(kForStores);
-  if (budget == 0) return false;
-  const Nanoseconds end = MonotonicNow() + budget;
-  while (MonotonicNow() < end) {
-    if (applied.load(std::memory_order_acquire) >= last_store_) {
-      spin_.Paid(kForStores);
-      return true;
-    }
-    sched_yield();  // the service may have been put on this CPU
-  }
-  return false;
+  const auto applied = [this] {
+    return shadow_header().applied_sequence.load(std::memory_order_acquire) >=
+           last_store_;
+  };
+  return applied() || spin_.Spin(kForStores, applied);
 }
 
 bool ServiceLink::LoadShadow(uint32_t region, uint64_t offset,

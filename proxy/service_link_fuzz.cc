@@ -60,7 +60,7 @@ void FuzzOne(absl::Span<const uint8_t> input) {
   auto device = std::make_unique<RemoteDevice>(
       Deadlines{.access = 1, .reset = 1}, RamIdentity{});
   auto service = std::make_unique<Channel>(fds[1]);
-  device->Connect(fds[0]);
+  device->link().Connect(fds[0]);
   if (!input.empty() && input[0] % 2 == 0) {
     Frame hello;
     Fill(&hello, hello.mutable_hello()->mutable_device());
@@ -90,7 +90,7 @@ void FuzzOne(absl::Span<const uint8_t> input) {
         device->UnmapAll();
         break;
     }
-    device->PollService();
+    device->link().Poll();
     device->Settle();
   }
   device->Detach();

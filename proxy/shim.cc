@@ -1,7 +1,6 @@
 #include "proxy/shim.h"
 
 #include <poll.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <iterator>
@@ -63,20 +62,11 @@ bool Shim::Spin() {
   }
   idle_since_ = MonotonicNow();
   situation_ = device_.recent().situation();
-  const Nanoseconds budget = spin_.budget(situation_);
-  if (budget == 0) return false;
-  const Nanoseconds end = idle_since_ + budget;
-  do {
-    if (front_end_.Serve()) {
-      spin_.Paid(situation_);
-      idle_since_ = 0;
-      return true;
-    }
-    // The kernel puts whom a socket wakes on the CPU of the waker, as if that
-    // were about to sleep.
-    sched_yield();
-  } while (MonotonicNow() < end);
-  return false;
+  if (!spin_.Spin(situation_, [this] { return front_end_.Serve(); })) {
+    return false;
+  }
+  idle_since_ = 0;
+  return true;
 }
 
 void Shim::ServeFrontEnd() {
@@ -112,7 +102,7 @@ void Shim::Turn() {
   turns_without_wait_ = 0;
 
   if (entries[1].revents != 0 || MonotonicNow() >= deadline)
-    device_.PollService();
+    device_.link().Poll();
   if (entries[3].revents != 0) device_.OnIntxUnmaskFd();
   if (entries[2].revents != 0) HandleControl();
   if (has_more || entries[0].revents != 0) ServeFrontEnd();
@@ -139,7 +129,7 @@ void Shim::HandleControl() {
   control_.outgoing().set_in_reply_to(request.sequence());
   Ack* ack = control_.outgoing().mutable_ack();
   if (request.has_replace_channel()) {
-    device_.Connect(control_.TakeFd(0));
+    device_.link().Connect(control_.TakeFd(0));
     reported_lost_ = false;
   } else {
     ack->set_error(UNKNOWN_REQUEST);

@@ -55,7 +55,7 @@ int ShimMain(MakeFrontEnd make_front_end) {
   if (absl::Status status = control.Send(); !status.ok()) {
     return Fail(status.message());
   }
-  device.Connect(kShimChannelFd);
+  device.link().Connect(kShimChannelFd);
   shim.Run();
   return EXIT_SUCCESS;
 }

@@ -77,7 +77,7 @@ ShimRig::ShimRig(FakeService::Options options, FrontEndKind kind) {
     front_end_ = std::make_unique<VfioUserFrontEnd>(listener_, *device_);
   }
   shim_ = std::make_unique<Shim>(*shim_control_, *device_, *front_end_);
-  device_->Connect(shim_end);
+  device_->link().Connect(shim_end);
   thread_ = std::thread([this] { shim_->Run(); });
 }
 

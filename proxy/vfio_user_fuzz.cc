@@ -37,9 +37,9 @@ class World {
     service_ = std::make_unique<FakeService>(fds[1], options);
     device_ =
         std::make_unique<RemoteDevice>(Deadlines(), RamIdentity{1, 2, 1 << 20});
-    device_->Connect(fds[0]);
+    device_->link().Connect(fds[0]);
     for (int i = 0; i < 5000 && !device_->Available(); ++i) {
-      device_->PollService();
+      device_->link().Poll();
       device_->Settle();
       usleep(100);
     }
@@ -98,7 +98,7 @@ void FuzzOne(absl::Span<const uint8_t> input) {
     while ((next = stream->Take(&message)) == Stream::Next::kMessage) {
       if (!front_end->HandleMessage(message)) break;
       CheckReply(message, front_end->reply());
-      world.device().PollService();
+      world.device().link().Poll();
       world.device().Settle();
     }
     if (next != Stream::Next::kNothing) break;

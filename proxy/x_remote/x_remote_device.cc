@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "proxy/eventfd_table.h"
+#include "proxy/eventfd.h"
 
 namespace bulkhead::proxy {
 namespace {
@@ -452,14 +452,14 @@ void XRemoteDevice::DisableVectors(InterruptKind kind) {
 
 bool XRemoteDevice::Trigger(InterruptKind kind, uint32_t vector) {
   if (vector >= VectorCount(kind)) return false;
-  if (raise_fd_.valid()) RaiseEventfd(raise_fd_.get());
+  RaiseEventfd(raise_fd_);
   return true;
 }
 
 // The process looks at its level when it is told that the guest is done, and
 // raises again if that is high.
 void XRemoteDevice::MaskIntx(bool masked) {
-  if (!masked && !unmask_fd_.valid()) RaiseEventfd(resample_fd_.get());
+  if (!masked && !unmask_fd_.valid()) RaiseEventfd(resample_fd_);
 }
 
 void XRemoteDevice::SetIntxUnmaskFd(Fd fd) {
