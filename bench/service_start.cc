@@ -89,7 +89,7 @@ const Frame& Await(pid_t service, Channel* channel, Frame::BodyCase body) {
       signalfd_siginfo drained[8];
       if (read(child_signals, drained, sizeof(drained)) < 0) Die("signalfd");
       sandbox::HandleStops();
-      if (const auto violation = sandbox::TakeViolation(service)) {
+      if (const auto violation = sandbox::TakeDeath(service).violation) {
         Die("the service was killed for " +
             sandbox::DescribeViolation(*violation));
       }

@@ -317,44 +317,33 @@ void Console::TellReady(size_t index, const ProcessReady& ready) {
 void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
   UserError error{.id = "BH-D402"};
   const std::string& name = subject.described.name();
-  switch (failure.kind()) {
-    case StartFailure::NO_JAIL:
-      error.id = "BH-S201";
-      error.what = absl::StrCat(
-          "cannot jail ", name, ": ",
-          sandbox::FailureText(FromFrame(failure.step()),
-                               policy::FindPolicy(subject.described.policy())));
-      error.fix =
-          "the jails of others worked: a limit of this host's is reached "
-          "(user.max_*_namespaces, ulimit -u, memory)";
-      break;
-    case StartFailure::VIOLATION:
-      error.id = "BH-D403";
-      error.what = absl::StrCat(
-          name, " was killed by its policy: ",
-          subject.violation ? sandbox::DescribeViolation(*subject.violation)
-                            : "");
-      error.fix = "this is a bug in the process or in its policy: report it";
-      break;
-    case StartFailure::FAULT:
-      error.what = absl::StrCat(name, ": ", Escape(failure.message()));
-      error.fix = "what it says is about the description or an image";
-      break;
-    case StartFailure::LATE:
-      error.id = "BH-D401";
-      error.what = absl::StrCat(name, " was not ready in time");
-      error.fix = "its lines above may say why";
-      break;
-    case StartFailure::ENDED:
-      error.id = Qemu() == &subject ? "BH-Q304" : "BH-D402";
-      error.what =
-          absl::StrCat(name, " ", subject.end ? EndText(subject) : "ended",
-                       " while it started");
-      error.fix = "its lines above say why";
-      break;
-    default:
-      error.id = "BH-X001";
-      error.what = absl::StrCat(name, ": ", Escape(failure.message()));
+  if (failure.has_step()) {
+    error.id = "BH-S201";
+    error.what = absl::StrCat(
+        "cannot jail ", name, ": ",
+        sandbox::FailureText(FromFrame(failure.step()),
+                             policy::FindPolicy(subject.described.policy())));
+    error.fix =
+        "the jails of others worked: a limit of this host's is reached "
+        "(user.max_*_namespaces, ulimit -u, memory)";
+  } else if (subject.violation) {
+    error.id = "BH-D403";
+    error.what = absl::StrCat(name, " was killed by its policy: ",
+                              sandbox::DescribeViolation(*subject.violation));
+    error.fix = "this is a bug in the process or in its policy: report it";
+  } else if (!failure.message().empty()) {
+    error.what = absl::StrCat(name, ": ", Escape(failure.message()));
+    error.fix = "what it says is about the description or an image";
+  } else if (failure.late()) {
+    error.id = "BH-D401";
+    error.what = absl::StrCat(name, " was not ready in time");
+    error.fix = "its lines above may say why";
+  } else {
+    error.id = Qemu() == &subject ? "BH-Q304" : "BH-D402";
+    error.what =
+        absl::StrCat(name, " ", subject.end ? EndText(subject) : "ended",
+                     " while it started");
+    error.fix = "its lines above say why";
   }
   const std::string text = FormatError(error.ToStatus());
   output_.Line(text.substr(0, text.size() - 1));

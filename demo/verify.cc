@@ -111,7 +111,7 @@ absl::Status RunTool(const std::string& program,
   std::string said(400, '\0');
   const ssize_t got = pread(text->get(), said.data(), said.size(), 0);
   said.resize(got > 0 ? got : 0);
-  const auto violation = sandbox::TakeViolation(child->pid);
+  const auto violation = sandbox::TakeDeath(child->pid).violation;
   const std::string why =
       violation ? sandbox::DescribeViolation(*violation) : "";
   return CheckError(

@@ -134,14 +134,13 @@ void Process::OnExit() {
   }
   loop_->Remove(pidfd_.get());
   OnControl();  // its last words
-  violation_ = sandbox::TakeViolation(planned_.pid());
-  crash_ = sandbox::TakeCrash(planned_.pid());
+  death_ = sandbox::TakeDeath(planned_.pid());
   end_ = info;
   on_end_(this);
 }
 
 bool Process::ended_well() const {
-  return exited() && !violation_ && end_.si_code == CLD_EXITED &&
+  return exited() && !death_.violation && end_.si_code == CLD_EXITED &&
          end_.si_status == 0;
 }
 

@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "base/event_loop.h"
@@ -61,10 +60,7 @@ class Process {
   // What it said before it failed (Fault), or what was wrong with its frames.
   const std::string& failure() const { return failure_; }
   // What a filter killed it for, or what broke it; known when it has exited.
-  const std::optional<sandbox::Violation>& violation() const {
-    return violation_;
-  }
-  const std::optional<sandbox::Crash>& crash() const { return crash_; }
+  const sandbox::Death& death() const { return death_; }
 
   // Sends a frame that the caller has put into outgoing(): its sequence. What
   // does not fit into the channel is lost: 0.
@@ -97,8 +93,7 @@ class Process {
   int trace_error_ = 0;
   std::unique_ptr<Channel> control_;
   bool ready_ = false;
-  std::optional<sandbox::Violation> violation_;
-  std::optional<sandbox::Crash> crash_;
+  sandbox::Death death_;
   siginfo_t end_ = {};
   std::string failure_;
   Clock::time_point speaking_since_;

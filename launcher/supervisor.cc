@@ -169,26 +169,16 @@ ExitCode Supervisor::StartOne(const JailedProcess& planned) {
 ExitCode Supervisor::FailedToStart(const Process& process, bool late) {
   if (&process == console_) {
     Complain(process);
-    return process.violation() ? kExitViolation : kExitInternal;
+    return process.death().violation ? kExitViolation : kExitInternal;
   }
   StartFailure* failure = EventOf(&process)->mutable_failure();
-  ExitCode code = kExitDeviceCrashed;
-  if (process.violation()) {
-    failure->set_kind(StartFailure::VIOLATION);
-    code = kExitViolation;
-  } else if (!process.failure().empty()) {
-    failure->set_kind(StartFailure::FAULT);
-    failure->set_message(process.failure());
-    code = kExitBadConfig;
-  } else if (late) {
-    failure->set_kind(StartFailure::LATE);
-    code = kExitNotReady;
-  } else {
-    failure->set_kind(StartFailure::ENDED);
-    if (&process == qemu_) code = kExitQemuCrashed;
-  }
+  failure->set_message(process.failure());
+  failure->set_late(late);
   Tell();
-  return code;
+  if (process.death().violation) return kExitViolation;
+  if (!process.failure().empty()) return kExitBadConfig;
+  if (late) return kExitNotReady;
+  return &process == qemu_ ? kExitQemuCrashed : kExitDeviceCrashed;
 }
 
 void Supervisor::AwaitEnd() {
@@ -263,7 +253,7 @@ void Supervisor::EndConsole() {
 ExitCode Supervisor::Result() const {
   ExitCode code = kExitOk;
   for (const auto& process : processes_) {
-    if (process->violation()) return kExitViolation;
+    if (process->death().violation) return kExitViolation;
     if (process.get() != qemu_ && !process->ended_well()) {
       code = process.get() == console_ ? kExitInternal : kExitDeviceCrashed;
     }
@@ -317,17 +307,17 @@ void Supervisor::OnFrame(Process* process, const Frame& frame) {
 
 void Supervisor::OnEnd(Process* process) {
   if (process == console_) {
-    if (process->violation()) {
+    if (process->death().violation) {
       Print(absl::StrCat("VIOLATION console: system call ",
-                         process->violation()->number, "\n"));
+                         process->death().violation->number, "\n"));
     }
     if (!shutting_down_) Complain(*process);
     AskToStop(/*at_once=*/true);
     return;
   }
   if (process == qemu_) terminal_.Restore();
-  if (process->violation()) {
-    Fill(*process->violation(), EventOf(process)->mutable_violation());
+  if (process->death().violation) {
+    Fill(*process->death().violation, EventOf(process)->mutable_violation());
     Tell();
   }
   ProcessEnd* end = EventOf(process)->mutable_end();
@@ -335,9 +325,9 @@ void Supervisor::OnEnd(Process* process) {
   end->set_status(process->end().si_status);
   end->set_failure(process->failure());
   end->set_expected(shutting_down_);
-  if (process->crash()) {
-    end->set_crash_signal(process->crash()->signal);
-    Fill(*process->crash(), end->mutable_crash_place());
+  if (process->death().crash) {
+    end->set_crash_signal(process->death().crash->signal);
+    Fill(*process->death().crash, end->mutable_crash_place());
   }
   Tell();
 }

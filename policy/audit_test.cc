@@ -97,7 +97,7 @@ class Subject {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, 5) == 0) {
         sandbox::HandleStops();
-        const auto violation = sandbox::TakeViolation(pid_);
+        const auto violation = sandbox::TakeDeath(pid_).violation;
         ASSERT_FALSE(violation) << sandbox::DescribeViolation(*violation);
         continue;
       }

@@ -73,9 +73,8 @@ class Channel {
   // Takes fd number `index` out of incoming_fds(); the caller owns it.
   int TakeFd(size_t index);
 
-  // Sequence of the last frame sent and of the last received; 0 before.
+  // Sequence of the last frame sent; 0 before.
   uint64_t last_sent() const { return last_sent_; }
-  uint64_t last_received() const { return last_received_; }
 
  private:
   struct Buffers;

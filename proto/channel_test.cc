@@ -106,7 +106,7 @@ TEST_F(ChannelTest, FramesArriveInOrderWithConsecutiveSequences) {
   }
   for (uint64_t i = 1; i <= 3; ++i) {
     EXPECT_EQ(Receive().region_write().value(), i * 100);
-    EXPECT_EQ(right_->last_received(), i);
+    EXPECT_EQ(right_->incoming().sequence(), i);
   }
 }
 
@@ -304,7 +304,7 @@ TEST_F(ChannelTest, DataPathFramesAllocateNothingOnceWarm) {
     left_->outgoing().mutable_region_read()->set_offset(4096);
     ok &= left_->Send().ok();
     ok &= right_->Receive(true, &received).ok();
-    right_->outgoing().set_in_reply_to(right_->last_received());
+    right_->outgoing().set_in_reply_to(right_->incoming().sequence());
     right_->outgoing().mutable_region_read_reply()->set_value(~0ull);
     ok &= right_->Send().ok();
     ok &= left_->Receive(true, &received).ok();
@@ -314,7 +314,7 @@ TEST_F(ChannelTest, DataPathFramesAllocateNothingOnceWarm) {
     set->add_present(true);
     ok &= left_->Send({&event, 1}).ok();
     ok &= right_->Receive(true, &received).ok();
-    right_->outgoing().set_in_reply_to(right_->last_received());
+    right_->outgoing().set_in_reply_to(right_->incoming().sequence());
     right_->outgoing().mutable_ack();
     ok &= right_->Send().ok();
     ok &= left_->Receive(true, &received).ok();

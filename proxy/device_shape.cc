@@ -77,19 +77,19 @@ absl::Status CheckShadows(const DeviceDescription& description, int memfd,
   for (const ShadowRange& range : description.shadows()) {
     const bool is_aligned =
         range.offset() % 8 == 0 && range.shadow_offset() % 8 == 0;
-    if (shape->shadow_count == kMaxShadowRanges || !is_aligned ||
+    if (shape->shadows.size() == kMaxShadowRanges || !is_aligned ||
         range.region() >= kRegionLimit || range.size_bytes() == 0 ||
         !IsInside(range.offset(), range.size_bytes(),
                   shape->regions[range.region()].size_bytes) ||
         !IsInside(range.shadow_offset(), range.size_bytes(),
                   memfd_bytes - sizeof(ShadowHeader))) {
-      return Wrong("bad shadow", shape->shadow_count);
+      return Wrong("bad shadow", shape->shadows.size());
     }
-    shape->shadows[shape->shadow_count++] = {
-        .region = range.region(),
-        .offset = range.offset(),
-        .size_bytes = range.size_bytes(),
-        .memfd_offset = sizeof(ShadowHeader) + range.shadow_offset()};
+    shape->shadows.push_back(
+        {.region = range.region(),
+         .offset = range.offset(),
+         .size_bytes = range.size_bytes(),
+         .memfd_offset = sizeof(ShadowHeader) + range.shadow_offset()});
   }
   return absl::OkStatus();
 }

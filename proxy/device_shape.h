@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -36,8 +37,7 @@ struct ShadowWindow {
 
 struct DeviceShape {
   std::array<RegionShape, kRegionLimit> regions;
-  std::array<ShadowWindow, kMaxShadowRanges> shadows;
-  size_t shadow_count = 0;
+  std::vector<ShadowWindow> shadows;
   uint64_t shadow_memfd_bytes = 0;
   std::array<uint32_t, InterruptKind_ARRAYSIZE> vectors = {};
 

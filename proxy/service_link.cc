@@ -158,7 +158,7 @@ void ServiceLink::HandleHello(const Hello& hello) {
   for (size_t i = 1; i < channel_->incoming_fds().size(); ++i) {
     doorbells_.emplace_back(channel_->TakeFd(i));
   }
-  shape_ = shape;
+  shape_ = std::move(shape);
   has_shape_ = true;
   state_ = State::kDescribed;
 }
@@ -275,8 +275,7 @@ void ServiceLink::Store(uint32_t region, uint64_t offset, uint32_t size_bytes,
 
 const ShadowWindow* ServiceLink::FindShadow(uint32_t region, uint64_t offset,
                                             uint32_t size_bytes) const {
-  for (size_t i = 0; i < shape_.shadow_count; ++i) {
-    const ShadowWindow& window = shape_.shadows[i];
+  for (const ShadowWindow& window : shape_.shadows) {
     if (window.region == region && offset >= window.offset &&
         IsInside(offset - window.offset, size_bytes, window.size_bytes)) {
       return &window;

@@ -118,7 +118,7 @@ class Jailed {
       pollfd ready = {.fd = log_[0], .events = POLLIN, .revents = 0};
       if (poll(&ready, 1, /*timeout_ms=*/5) == 0) {
         HandleStops();
-        if (const auto violation = TakeViolation(pid()); violation) {
+        if (const auto violation = TakeDeath(pid()).violation; violation) {
           line += "killed for " + DescribeViolation(*violation);
         }
         continue;
@@ -135,7 +135,7 @@ class Jailed {
     int status = 0;
     pollfd gone = {.fd = process_->pidfd, .events = POLLIN, .revents = 0};
     while (poll(&gone, 1, /*timeout_ms=*/1) == 0) HandleStops();
-    outcome.violation = TakeViolation(pid());
+    outcome.violation = TakeDeath(pid()).violation;
     waitpid(pid(), &status, 0);
     if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
     if (WIFEXITED(status)) outcome.status = WEXITSTATUS(status);

@@ -113,8 +113,7 @@ struct Seen {
   // one stays until we wait for it, and its process cannot be reaped before.
   std::set<pid_t> threads;
   // By process, until they are taken.
-  std::map<pid_t, Violation> violations;
-  std::map<pid_t, Crash> crashes;
+  std::map<pid_t, Death> deaths;
 };
 
 Seen& AllSeen() {
@@ -154,7 +153,7 @@ void EndBroken(pid_t thread, int signal) {
   if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0) {
     FindFile(thread, registers.rip, &crash);
   }
-  AllSeen().crashes.emplace(process, crash);
+  AllSeen().deaths[process].crash = crash;
   kill(process, SIGKILL);
 }
 
@@ -176,7 +175,7 @@ void HandleStop(const siginfo_t& info) {
     if (ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0 &&
         registers.rax == registers.orig_rax) {
       const Violation violation = FromRegisters(thread, registers);
-      AllSeen().violations.emplace(violation.pid, violation);
+      AllSeen().deaths[violation.pid].violation = violation;
     }
   }
   if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
@@ -207,13 +206,6 @@ void ReapThreads() {
   }
 }
 
-template <typename T>
-std::optional<T> Take(pid_t pid, std::map<pid_t, T>* from) {
-  auto taken = from->extract(pid);
-  if (taken.empty()) return std::nullopt;
-  return std::move(taken.mapped());
-}
-
 }  // namespace
 
 int WatchForViolations(pid_t pid) {
@@ -222,12 +214,9 @@ int WatchForViolations(pid_t pid) {
   return ptrace(PTRACE_SEIZE, pid, nullptr, options) == 0 ? 0 : errno;
 }
 
-std::optional<Violation> TakeViolation(pid_t pid) {
-  return Take(pid, &AllSeen().violations);
-}
-
-std::optional<Crash> TakeCrash(pid_t pid) {
-  return Take(pid, &AllSeen().crashes);
+Death TakeDeath(pid_t pid) {
+  auto taken = AllSeen().deaths.extract(pid);
+  return taken.empty() ? Death() : std::move(taken.mapped());
 }
 
 void ObserveSeccompStops(void (*observer)(pid_t thread)) {

@@ -66,10 +66,14 @@ struct Crash : Place {
 // SIGCHLD asks for the next call.
 void HandleStops();
 
-// What HandleStops has seen `pid` die of, or has killed it for; asked once. It
-// is there when the pidfd is readable, or before.
-std::optional<Violation> TakeViolation(pid_t pid);
-std::optional<Crash> TakeCrash(pid_t pid);
+// What HandleStops has seen a process die of, or has killed it for.
+struct Death {
+  std::optional<Violation> violation;
+  std::optional<Crash> crash;
+};
+
+// That of `pid`; asked once. It is there when the pidfd is readable, or before.
+Death TakeDeath(pid_t pid);
 
 // For a launcher that learns (learn/main.cc): called with the thread at each
 // call that a filter answers with SECCOMP_RET_TRACE, before it happens. The

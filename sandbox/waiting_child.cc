@@ -7,8 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <optional>
-
 #include "sandbox/violation.h"
 
 namespace bulkhead::sandbox {
@@ -29,7 +27,7 @@ bool AwaitExec(const WaitingChild& child, Report* failure) {
     if (count < 0 && errno != EINTR) return Fail(failure, Step::kSocket, errno);
     if (count <= 0) {
       HandleStops();
-      const std::optional<Violation> violation = TakeViolation(child.pid);
+      const auto violation = TakeDeath(child.pid).violation;
       if (!violation.has_value()) continue;
       return Fail(failure, Step::kPolicy, 0, violation->number);
     }
@@ -64,8 +62,7 @@ void EndChild(pid_t pid, int pidfd) {
   while (poll(&gone, 1, /*timeout_ms=*/1) <= 0) HandleStops();
   waitpid(pid, nullptr, 0);
   // Another process may get its number.
-  (void)TakeViolation(pid);
-  (void)TakeCrash(pid);
+  (void)TakeDeath(pid);
 }
 
 }  // namespace bulkhead::sandbox

@@ -75,16 +75,15 @@ End RunToItsEnd(sandbox::JailSpec spec) {
   if (process.ok()) {
     pollfd gone = {.fd = process->pidfd, .events = POLLIN, .revents = 0};
     while (poll(&gone, 1, 2) == 0) sandbox::HandleStops();
-    const auto violation = sandbox::TakeViolation(process->pid);
-    EXPECT_FALSE(violation) << sandbox::DescribeViolation(*violation);
+    const sandbox::Death death = sandbox::TakeDeath(process->pid);
+    EXPECT_FALSE(death.violation)
+        << sandbox::DescribeViolation(*death.violation);
     waitpid(process->pid, &end.wait_status, 0);
     // The first of a pid namespace, traced: the kernel would let it fault for
     // ever, so the launcher ends it, and knows of what.
-    const std::optional<sandbox::Crash> crash =
-        sandbox::TakeCrash(process->pid);
-    if (crash.has_value()) {
-      end.crash_signal = crash->signal;
-      end.file_offset = crash->file_offset;
+    if (death.crash.has_value()) {
+      end.crash_signal = death.crash->signal;
+      end.file_offset = death.crash->file_offset;
     }
     close(process->pidfd);
   }

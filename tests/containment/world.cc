@@ -271,7 +271,7 @@ void Await(pid_t pid, int pidfd, int log, End* end) {
     sandbox::HandleStops();
     if (i == 5000) kill(pid, SIGKILL);
   }
-  end->violation = sandbox::TakeViolation(pid);
+  end->violation = sandbox::TakeDeath(pid).violation;
   int status = 0;
   waitpid(pid, &status, 0);
   end->started = true;

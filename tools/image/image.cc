@@ -305,7 +305,7 @@ class Tool {
     pollfd gone = {process.pidfd, POLLIN, 0};
     while (poll(&gone, 1, /*timeout_ms=*/10) == 0) sandbox::HandleStops();
     const std::optional<sandbox::Violation> violation =
-        sandbox::TakeViolation(process.pid);
+        sandbox::TakeDeath(process.pid).violation;
     if (violation.has_value()) {
       fprintf(stderr, "error: the image made its reader call %s: killed\n",
               sandbox::DescribeViolation(*violation).c_str());
