@@ -216,7 +216,8 @@ bool ServiceLink::Send(absl::Span<const int> fds, uint64_t* sequence) {
   return status.ok();
 }
 
-bool ServiceLink::Ask(absl::Span<const int> fds, Owed owed) {
+bool ServiceLink::Ask(absl::Span<const int> fds, uint8_t* to,
+                      uint32_t size_bytes, bool is_awaited) {
   // So many are owed only by a service that has stopped answering.
   if (owed_count_ == kMaxOwed) {
     const Nanoseconds deadline = Bounded(MonotonicNow() + deadlines_.access);
@@ -224,9 +225,11 @@ bool ServiceLink::Ask(absl::Span<const int> fds, Owed owed) {
       if (!WaitFor(0, deadline, "the service does not answer")) return false;
     } while (owed_count_ == kMaxOwed);
   }
-  if (!Send(fds, &owed.sequence)) return false;
-  owed_[(first_owed_ + owed_count_++) % kMaxOwed] = owed;
-  if (owed.is_awaited) ++awaited_count_;
+  uint64_t sequence;
+  if (!Send(fds, &sequence)) return false;
+  owed_[(first_owed_ + owed_count_++) % kMaxOwed] = {sequence, to, size_bytes,
+                                                     is_awaited};
+  if (is_awaited) ++awaited_count_;
   return true;
 }
 
@@ -330,8 +333,7 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
     read->set_region(region);
     read->set_offset(offset + at);
     read->set_size_bytes(size_bytes);
-    if (!Ask({},
-             {.to = &data[at], .size_bytes = size_bytes, .is_awaited = true}) ||
+    if (!Ask({}, &data[at], size_bytes, /*is_awaited=*/true) ||
         (awaited_count_ == kWindow && !Await(deadline))) {
       return;
     }
@@ -343,7 +345,7 @@ void ServiceLink::Load(uint32_t region, uint64_t offset,
 
 void ServiceLink::SendRequest(Nanoseconds patience, absl::Span<const int> fds) {
   const bool wait = patience != 0 && !slow_;
-  if (Ask(fds, {.is_awaited = wait}) && wait) Await(MonotonicNow() + patience);
+  if (Ask(fds, nullptr, 0, wait) && wait) Await(MonotonicNow() + patience);
 }
 
 bool ServiceLink::Applied(uint64_t sequence) const {
@@ -355,7 +357,7 @@ bool ServiceLink::Applied(uint64_t sequence) const {
 void ServiceLink::AskApplied() {
   if (state_ != State::kLive || barrier_ != 0 || slow_) return;
   channel_->outgoing().mutable_ping();
-  if (Ask({}, {})) barrier_ = channel_->last_sent();
+  if (Ask({}, nullptr, 0, false)) barrier_ = channel_->last_sent();
 }
 
 bool ServiceLink::intx_level() const {

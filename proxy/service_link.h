@@ -143,8 +143,9 @@ class ServiceLink {
   bool AwaitStores();
   // Waits for room, if need be; false: lost.
   bool Send(absl::Span<const int> fds, uint64_t* sequence);
-  // Sends what will be answered.
-  bool Ask(absl::Span<const int> fds, Owed owed);
+  // Sends what will be answered: see Owed.
+  bool Ask(absl::Span<const int> fds, uint8_t* to, uint32_t size_bytes,
+           bool is_awaited);
   // Until `events` or a frame, which is handled. False: lost, also when it is
   // the deadline that comes: for `why`.
   bool WaitFor(short events, Nanoseconds deadline, absl::string_view why);
