@@ -223,7 +223,7 @@ class Tool {
         {.policy = &policy::Image(),
          .program_fd = program_fd,
          .arguments = {"image",
-                       absl::BytesToHexString(message_.SerializeAsString())},
+                       absl::WebSafeBase64Escape(message_.SerializeAsString())},
          .fds = fds_,
          .outside_id = kOutsideId});
     for (const int fd : {input[0], output[1], messages[1], program_fd}) {

@@ -56,8 +56,9 @@ absl::Status TakeFiles(
 
 absl::StatusOr<Request> SetUp(const char* argument) {
   ImageToolRequest message;
-  if (!message.ParseFromString(absl::HexStringToBytes(argument)) ||
-      message.image_size() == 0) {
+  std::string bytes;
+  if (!absl::WebSafeBase64Unescape(argument, &bytes) ||
+      !message.ParseFromString(bytes) || message.image_size() == 0) {
     return absl::InvalidArgumentError("started by //tools:image only");
   }
   Request request{.verb = message.verb(),
