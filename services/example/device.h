@@ -24,7 +24,8 @@ class Device final : public pci::Function {
   explicit Device(ServiceContext& context);
 
   Turn Run(Nanoseconds now) override;
-  void Quiesce() override {}  // nothing is ever in flight between turns
+  // Nothing is ever in flight between turns.
+  absl::Status Quiesce() override { return absl::OkStatus(); }
   void Resume() override {}
   absl::Span<const std::byte> State() const override;
   bool LoadState(absl::Span<const std::byte> state) override;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/frame.pb.h"
 #include "services/pci/spec.h"
 
@@ -219,10 +221,23 @@ bool Controller::Spins() {
   return idle_slices_ >= kSlicesBeforeThrottle;
 }
 
-void Controller::Quiesce() {
+// What targets do meanwhile moves bytes of their own: guest RAM is touched by
+// programs alone, between two calls.
+absl::Status Controller::Quiesce() {
   bus_->SetPaused(true);
   const Nanoseconds until = context().Now() + kDrainAtMost;
-  while (!bus_->idle() && context().Now() < until) bus_->Poll();
+  while (!bus_->idle()) {
+    if (context().Now() >= until) {
+      const std::string why =
+          absl::StrCat("not quiet: disk requests did not end within 5 s: ",
+                       bus_->Outstanding());
+      context().Log(why);
+      bus_->SetPaused(false);
+      return absl::DeadlineExceededError(why);
+    }
+    bus_->Poll();
+  }
+  return absl::OkStatus();
 }
 
 void Controller::Resume() { bus_->SetPaused(false); }

@@ -42,7 +42,7 @@ class Controller : public pci::Function {
 
   void Describe(DeviceDescription* description) const override;
   Turn Run(Nanoseconds now) override;
-  void Quiesce() override;
+  absl::Status Quiesce() override;
   void Resume() override;
   absl::Span<const std::byte> State() const override;
   bool LoadState(absl::Span<const std::byte> state) override;

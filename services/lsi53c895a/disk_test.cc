@@ -155,5 +155,38 @@ TEST_F(DiskTest, DisconnectedReadCompletesInAnotherLifeOfTheService) {
   EXPECT_EQ(rig.ram(Rig::kBuffer, kBlockBytes), Rig::Pattern(kBlockBytes));
 }
 
+// A disk that hangs: the launcher is told that the device is not frozen, and
+// what it waits for; when the disk comes back, so does the command.
+TEST_F(DiskTest, QuiesceOverAHangingDiskNamesWhatIsOutstandingAndGoesOn) {
+  Rig rig(MakeDiskBus(&disk_));
+  NoData(rig, Bytes({0, 0, 0, 0, 0, 0}));
+  disk_.Hold();
+  rig.set_ram(Rig::kMessages, Bytes({0x80}));
+  rig.set_ram(Rig::kCdb, Bytes({0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}));
+  Assembler program;
+  program.SelectWithAtn(kTarget, 0)
+      .Move(Phase::kMessageOut, 1, Rig::kMessages)
+      .Move(Phase::kCommand, 10, Rig::kCdb)
+      .Move(Phase::kDataIn, kBlockBytes, Rig::kBuffer);
+  Rig::Finish(&program, kDone);
+  rig.Run(program);
+  ASSERT_EQ(rig.Interrupted(), ~uint32_t{0});
+
+  rig.context.set_tick(1'000'000);
+  const absl::Status status = rig.chip->Quiesce();
+  rig.context.set_tick(0);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_EQ(rig.context.log(),
+            std::vector<std::string>(
+                {"not quiet: disk requests did not end within 5 s: 1 of target "
+                 "2 lun 0"}));
+  EXPECT_EQ(status.message(), rig.context.log()[0]);
+
+  disk_.ReleaseAll();
+  rig.Turns();
+  EXPECT_EQ(rig.Interrupted(), kDone);
+  EXPECT_TRUE(rig.chip->Quiesce().ok());
+}
+
 }  // namespace
 }  // namespace bulkhead::lsi53c895a

@@ -369,11 +369,12 @@ void Controller::OnConfigWrite(uint64_t, unsigned) {
 
 // ---- state
 
-void Controller::Quiesce() {
+absl::Status Controller::Quiesce() {
   queues_.TakeKeptRings();
   groups_[0]->io.ReturnFused();
   WaitUntilIdle();
   Publish();
+  return absl::OkStatus();
 }
 
 void Controller::Resume() {}

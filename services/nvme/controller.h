@@ -48,7 +48,7 @@ class Controller : public pci::Function, private QueueGroups {
   QueueGroups* queue_groups() override {
     return group_count_ > 1 ? this : nullptr;
   }
-  void Quiesce() override;
+  absl::Status Quiesce() override;
   void Resume() override;
   absl::Span<const std::byte> State() const override;
   bool LoadState(absl::Span<const std::byte> state) override;

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -191,7 +192,7 @@ class Driver {
             break;
           case 1:
             rig_.disks[0]->ReleaseAll();
-            rig_.controller->Quiesce();
+            if (!rig_.controller->Quiesce().ok()) abort();
             rig_.controller->Resume();
             break;
           case 2:

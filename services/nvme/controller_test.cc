@@ -288,7 +288,7 @@ TEST(NvmeControllerTest, SavedStateGoesOnInAnotherController) {
   rig.CreateIoQueuePair(1);
   rig.UseShadowDoorbells();
   rig.disks[0]->bytes()[512] = 'x';
-  rig.controller->Quiesce();
+  EXPECT_TRUE(rig.controller->Quiesce().ok());
   const absl::Span<const std::byte> state = rig.controller->State();
 
   ControllerRig other({.start = false});
@@ -326,7 +326,7 @@ TEST(NvmeControllerTest, SavedDeleteCommandDoesNotOverrunTheAdminQueue) {
   rig.Ring(0);
   rig.Turns();
   rig.disks[0]->ReleaseAll();
-  rig.controller->Quiesce();
+  EXPECT_TRUE(rig.controller->Quiesce().ok());
   const absl::Span<const std::byte> state = rig.controller->State();
   const std::vector<std::byte> saved(state.begin(), state.end());
   ASSERT_TRUE(rig.controller->LoadState(absl::MakeConstSpan(saved)));
@@ -348,7 +348,7 @@ TEST(NvmeControllerTest, SavedDeleteCommandDoesNotOverrunTheAdminQueue) {
 TEST(NvmeControllerTest, HostileStateIsRefusedOrHarmless) {
   ControllerRig rig;
   rig.CreateIoQueuePair(1);
-  rig.controller->Quiesce();
+  EXPECT_TRUE(rig.controller->Quiesce().ok());
   const absl::Span<const std::byte> state = rig.controller->State();
   const std::vector<std::byte> saved(state.begin(), state.end());
 

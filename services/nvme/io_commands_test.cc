@@ -349,7 +349,7 @@ TEST_F(NvmeFusedTest, AHalfThatWaitsGoesBackIntoItsQueueWhenFrozen) {
   rig_.Push(1, First(5, 1));
   rig_.Ring(1);
   rig_.Turns();
-  rig_.controller->Quiesce();
+  EXPECT_TRUE(rig_.controller->Quiesce().ok());
   rig_.controller->Resume();
   rig_.Turns();
   rig_.Push(1, Second(5, 1));

@@ -46,7 +46,7 @@ class TestFunction : public Function {
   }
   void ResetDevice() override { ++resets; }
   Turn Run(Nanoseconds) override { return {}; }
-  void Quiesce() override {}
+  absl::Status Quiesce() override { return absl::OkStatus(); }
   void Resume() override {}
   absl::Span<const std::byte> State() const override {
     return {reinterpret_cast<const std::byte*>(&state_), sizeof state_};

@@ -6,8 +6,9 @@
 //          that the server has checked: the region is one that Describe named,
 //          size_bytes is 1, 2, 4 or 8, and [offset, offset + size_bytes) lies
 //          inside the region.
-// ERRORS   None are returned: a guest's fault becomes the device's own status.
-//          A device that cannot go on calls ServiceContext::Fail.
+// ERRORS   None but Quiesce's are returned: a guest's fault becomes the
+// device's
+//          own status. A device that cannot go on calls ServiceContext::Fail.
 // THREADS  All calls come from the service's loop, never nested. A device with
 //          queue_groups() is called with all of them at rest, except for Run
 //          and PrepareToSleep, which then concern the first group alone.
@@ -18,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "proto/clock.h"
 
@@ -79,14 +81,17 @@ class Device {
   // but the first run between calls of the loop. nullptr: it has one.
   virtual QueueGroups* queue_groups() { return nullptr; }
 
-  // Freezes: on return nothing is in flight and State() is complete. Run and
-  // region accesses go on being possible after Resume only.
-  virtual void Quiesce() = 0;
+  // Freezes: when it is OK, nothing is in flight and State() is complete; Run
+  // and region accesses go on being possible after Resume only. An error, which
+  // the device has logged as well, names what did not end in time: the device
+  // is not frozen then, and goes on.
+  virtual absl::Status Quiesce() = 0;
   virtual void Resume() = 0;
 
   // The server quiesces and resumes around every unmap of guest memory, so both
   // cost little when nothing is in flight; before the destructor it quiesces
-  // once more. The destructor runs under the steady filter.
+  // once more, or ends the service. The destructor runs under the steady
+  // filter.
 
   // Everything the device needs to resume, as one trivially copyable
   // structure. LoadState checks a hostile image of it and answers false (the

@@ -62,8 +62,10 @@ Server::Server(LiveContext& context, Device& device, Channel& shim,
 absl::Status Server::Serve() {
   absl::Status status = Loop();
   Rest();
-  if (!quiesced_) device_.Quiesce();
-  quiesced_ = true;
+  if (const absl::Status quiet = Freeze(); !quiet.ok()) {
+    // Not destroyed either: requests of its disks would end into it.
+    context_.Fail(quiet.message());
+  }
   return status;
 }
 
@@ -142,14 +144,19 @@ absl::Status Server::DrainControl() {
   return absl::OkStatus();
 }
 
+absl::Status Server::Freeze() {
+  if (quiesced_) return absl::OkStatus();
+  absl::Status status = device_.Quiesce();
+  quiesced_ = status.ok();
+  return status;
+}
+
 // QEMU is gone. What the device has in flight still reaches its disk; then the
-// service waits for the launcher.
+// service waits for the launcher. What takes too long may still end until then.
 void Server::ShimClosed() {
   shim_open_ = false;
   Rest();
-  if (!quiesced_) device_.Quiesce();
-  quiesced_ = true;
-  context_.memory().UnmapAll();
+  if (Freeze().ok()) context_.memory().UnmapAll();
 }
 
 absl::Status Server::Idle(const Turn& turn) {

@@ -60,7 +60,8 @@ class Server {
   Server(LiveContext& context, Device& device, Channel& shim, Channel& control,
          const Options& options);
 
-  // On return the device is quiesced.
+  // On return the device is quiesced. One that cannot be so ends the service
+  // here.
   absl::Status Serve();
 
  private:
@@ -105,6 +106,8 @@ class Server {
   absl::Status Sleep(Nanoseconds deadline);
   absl::Status Poll(const timespec* timeout, bool* ready);
   void ShimClosed();
+  // Quiesces the device unless it is quiesced.
+  absl::Status Freeze();
 
   // Queue groups (server_groups.cc). After Rest the loop has the device to
   // itself, until the end of the loop's turn.

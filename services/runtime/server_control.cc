@@ -118,9 +118,9 @@ absl::Status Server::OnQuiesce() {
       return status;
     }
   }
-  if (!quiesced_) device_.Quiesce();  // the shim may have closed meanwhile
-  quiesced_ = true;
-  return AnswerAck(control_, sequence, OK);
+  const absl::Status frozen = Freeze();
+  return AnswerAck(control_, sequence, CodeOf(frozen),
+                   std::string(frozen.message()));
 }
 
 absl::Status Server::OnSaveState() {

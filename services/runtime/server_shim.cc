@@ -154,8 +154,9 @@ ErrorCode Server::OnMemoryMap(const MemoryMap& request) {
                                            : INVALID_ARGUMENT;
 }
 
-// The answer promises that the service no longer touches the range, so what is
-// in flight ends first.
+// OK promises that the service no longer touches the range, so what is in
+// flight ends first. What does not end cannot reach the range by its address
+// any more.
 ErrorCode Server::OnMemoryUnmap(const MemoryUnmap& request) {
   uint64_t end;
   if (request.size_bytes() == 0 ||
@@ -164,10 +165,10 @@ ErrorCode Server::OnMemoryUnmap(const MemoryUnmap& request) {
   }
   GuestMemory& memory = context_.memory();
   if (!memory.IsMapped({request.address()}, request.size_bytes())) return OK;
-  device_.Quiesce();
+  const bool quiet = device_.Quiesce().ok();
   memory.Unmap({request.address()}, request.size_bytes());
-  device_.Resume();
-  return OK;
+  if (quiet) device_.Resume();
+  return quiet ? OK : INTERNAL;
 }
 
 // The channel has checked that `present` has `count` entries and that as many

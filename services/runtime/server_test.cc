@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -303,6 +304,58 @@ TEST(ServerTest, QuiescedServiceLeavesTheShimsFramesUntilResume) {
   EXPECT_EQ(rig->Resume(), OK);
   EXPECT_EQ(rig->Ping(), OK);
   EXPECT_EQ(rig->shadow().applied_sequence.load(), applied + 2);
+}
+
+// A disk that hangs, say.
+class UnquietToy : public ToyDevice {
+ public:
+  UnquietToy(ServiceContext& context, std::atomic<int>* failures)
+      : ToyDevice(context), failures_(failures) {}
+  absl::Status Quiesce() override {
+    if (*failures_ == 0) return ToyDevice::Quiesce();
+    --*failures_;
+    return absl::DeadlineExceededError("2 of disk 0");
+  }
+
+ private:
+  std::atomic<int>* const failures_;
+};
+
+std::unique_ptr<FrameRig> UnquietRig(std::atomic<int>* failures) {
+  return FrameRig::InProcess(
+      "toy",
+      [failures](const ServiceConfig&, ServiceContext& context)
+          -> absl::StatusOr<std::unique_ptr<Device>> {
+        return std::make_unique<UnquietToy>(context, failures);
+      });
+}
+
+TEST(ServerTest, DeviceThatCannotBeQuietIsNotTakenForFrozen) {
+  std::atomic<int> failures = 1;
+  auto rig = UnquietRig(&failures);
+  rig->control().outgoing().mutable_quiesce();
+  ASSERT_TRUE(rig->control().Send().ok());
+  Channel::Received received;
+  ASSERT_TRUE(rig->control().Receive(/*wait=*/true, &received).ok());
+  EXPECT_EQ(rig->control().incoming().ack().error(), INTERNAL);
+  EXPECT_EQ(rig->control().incoming().ack().message(), "2 of disk 0");
+
+  const int file = StateFile();
+  EXPECT_EQ(rig->SaveState(file), INVALID_ARGUMENT);
+  rig->Write(kRegs, Toy::kScratch, 8, 7);  // it is served as before
+  EXPECT_EQ(rig->Read(kRegs, Toy::kScratch, 8), 7u);
+  EXPECT_EQ(rig->Quiesce(), OK);
+  EXPECT_EQ(rig->SaveState(file), OK);
+  close(file);
+}
+
+TEST(ServerTest, UnmapUnderADeviceThatCannotBeQuietSaysSo) {
+  std::atomic<int> failures = 1;
+  auto rig = UnquietRig(&failures);
+  EXPECT_EQ(rig->Unmap(0, 4096), INTERNAL);
+  rig->Write(kRegs, Toy::kCopyTo, 8, 0);
+  EXPECT_EQ(rig->Read(kRegs, Toy::kFaults, 8), 1u);  // unmapped all the same
+  EXPECT_EQ(rig->Statistics()["toy_resumes"], 0u);
 }
 
 TEST(ServerTest, DamagedOrForeignStateIsRefusedAndChangesNothing) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -83,6 +84,7 @@ class BusImpl final : public Bus, private TaskHost {
     return in_flight_ == 0 && completed_ == nullptr &&
            (paused_ || (yielded_.empty() && waiting_.empty()));
   }
+  std::string Outstanding() const override;
   void SetPaused(bool paused) override {
     paused_ = paused;
     if (!paused) pool_.MarkReleased();  // some wait for this alone
@@ -399,6 +401,23 @@ bool BusImpl::Poll() {
     changed = true;
   }
   return changed;
+}
+
+std::string BusImpl::Outstanding() const {
+  std::string text;
+  for (const auto& slot : slots_) {
+    if (slot == nullptr) continue;
+    const auto count = std::count_if(
+        pool_.operations().begin(), pool_.operations().end(),
+        [&slot](const Operation& operation) {
+          return operation.in_flight && operation.unit == &slot->unit;
+        });
+    if (count == 0) continue;
+    const UnitConfig& config = slot->unit.config();
+    absl::StrAppend(&text, text.empty() ? "" : ", ", count, " of target ",
+                    config.target, " lun ", config.lun);
+  }
+  return text;
 }
 
 // Each task that is in the queue now, once.

@@ -54,6 +54,8 @@ class OperationPool {
   Operation* AcquirePlain();
   void Release(Operation* operation);
 
+  const std::vector<Operation>& operations() const { return operations_; }
+
   // Whether anything was released since the last TakeReleased.
   bool released() const { return released_; }
   bool TakeReleased() { return std::exchange(released_, false); }

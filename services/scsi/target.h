@@ -25,6 +25,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "absl/types/span.h"
 
@@ -139,6 +140,8 @@ class Bus {
 
   // Everything drained: no task is kBusy with its backend.
   virtual bool idle() const = 0;
+  // What is not, for a log: "2 of target 0 lun 0".
+  virtual std::string Outstanding() const = 0;
   // Paused: no new backend operation begins; those under way complete in Poll.
   virtual void SetPaused(bool paused) = 0;
 

@@ -279,11 +279,12 @@ void Transport::ResetDevice() {
   ResetAll();
 }
 
-void Transport::Quiesce() {
+absl::Status Transport::Quiesce() {
   Drain();
   for (unsigned group = 0; group < kind_.groups; ++group) SignalGroup(group);
   if (any_resetting_) FinishResets();
   quiesced_ = true;
+  return absl::OkStatus();
 }
 
 void Transport::Resume() {

@@ -91,7 +91,7 @@ class Transport : public pci::Function, private QueueGroups {
   QueueGroups* queue_groups() final {
     return kind_.groups > 1 ? this : nullptr;
   }
-  void Quiesce() final;
+  absl::Status Quiesce() final;
   void Resume() final;
   void ReportStatistics(Statistics* statistics) const override;
 

@@ -144,7 +144,7 @@ void Step(Rig& rig, Input& input, bool* booted) {
       return;
     case 9:
       rig.backend().ReleaseAll();
-      rig.device().Quiesce();
+      if (!rig.device().Quiesce().ok()) abort();
       rig.device().Resume();
       return;
     case 10:

@@ -238,7 +238,7 @@ TEST_P(DeviceTest, GrownBackendIsToldWithAConfigurationInterrupt) {
 
 TEST_P(DeviceTest, SavedDeviceGoesOnInAnother) {
   ASSERT_EQ(rig_.Write(0, std::string(512, 'x')), kStatusOk);
-  rig_.device().Quiesce();
+  EXPECT_TRUE(rig_.device().Quiesce().ok());
   const absl::Span<const std::byte> state = rig_.device().State();
   const std::vector<std::byte> copy(state.begin(), state.end());
   rig_.device().Resume();

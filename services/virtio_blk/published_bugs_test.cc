@@ -171,7 +171,7 @@ TEST(PublishedBugsTest, NothingTouchesMemoryAfterQuiesce) {
   ASSERT_TRUE(rig.Submit(0, 0, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
   rig.device().Run(rig.context().Now());
   EXPECT_EQ(rig.backend().in_flight(), 1u);
-  rig.device().Quiesce();
+  EXPECT_TRUE(rig.device().Quiesce().ok());
   EXPECT_EQ(rig.backend().in_flight(), 0u);
   rig.device().Resume();
   EXPECT_EQ(rig.StatusOf(0), kStatusOk);

@@ -81,7 +81,7 @@ class RecordingDevice final : public Device {
     std::fprintf(trace_, "s\n");
     return device_->PrepareToSleep();
   }
-  void Quiesce() override { device_->Quiesce(); }
+  absl::Status Quiesce() override { return device_->Quiesce(); }
   void Resume() override { device_->Resume(); }
   absl::Span<const std::byte> State() const override {
     return device_->State();

@@ -54,6 +54,7 @@ class FakeBus : public scsi::Bus {
   bool HasWork() const override { return false; }
   scsi::Task* Find(unsigned target, unsigned lun, uint32_t tag) override;
   bool idle() const override { return true; }
+  std::string Outstanding() const override { return ""; }
   void SetPaused(bool) override {}
   // Commands are kept, not data: a task of a loaded state starts afresh.
   const scsi::BusState& state() const override;

@@ -58,7 +58,7 @@ ControllerRig::ControllerRig(const RigOptions& options) {
 
 ControllerRig::~ControllerRig() {
   for (scsi::MemoryBackend* disk : disks) disk->ReleaseAll();
-  controller->Quiesce();
+  EXPECT_TRUE(controller->Quiesce().ok());
 }
 
 // ---- registers

@@ -79,7 +79,7 @@ class FakeServiceContext : public ServiceContext {
     return absl::MakeSpan(
         doorbells_.try_emplace(index, kDoorbellBytes).first->second);
   }
-  Nanoseconds Now() override { return now_; }
+  Nanoseconds Now() override { return now_ += tick_; }
   void Watch(int fd, unsigned /*group*/) override { watched_.push_back(fd); }
   void AddDisk(Growable* disk) override { disks_.push_back(disk); }
   void Log(absl::string_view line) override;
@@ -87,6 +87,8 @@ class FakeServiceContext : public ServiceContext {
 
   FakeInterrupts& fake_interrupts() { return interrupts_; }
   void Advance(Nanoseconds by) { now_ += by; }
+  // From now on each look at the clock moves it: for code that waits.
+  void set_tick(Nanoseconds tick) { tick_ = tick; }
   const std::vector<int>& watched() const { return watched_; }
   const std::vector<Growable*>& disks() const { return disks_; }
   const std::vector<std::string>& log() const { return log_; }
@@ -101,6 +103,7 @@ class FakeServiceContext : public ServiceContext {
   std::vector<uint8_t> shadow_image_;
   std::map<size_t, std::vector<uint8_t>> doorbells_;
   Nanoseconds now_ = 1'000'000'000;
+  Nanoseconds tick_ = 0;
   std::vector<int> watched_;
   std::vector<Growable*> disks_;
   std::vector<std::string> log_;

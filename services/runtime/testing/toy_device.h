@@ -45,7 +45,10 @@ class ToyDevice : public Device {
                    uint64_t value) override;
   void Reset() override;
   Turn Run(Nanoseconds now) override;
-  void Quiesce() override { ++quiesces_; }
+  absl::Status Quiesce() override {
+    ++quiesces_;
+    return absl::OkStatus();
+  }
   void Resume() override { ++resumes_; }
   absl::Span<const std::byte> State() const override;
   bool LoadState(absl::Span<const std::byte> state) override;
