@@ -81,6 +81,7 @@ void Device::FillConfig() {
   config_.capacity = sectors;
   config_.size_max = kSizeMax;
   config_.seg_max = options_.queue_size - 2u;  // header and status
+  static_assert(uint64_t{virtio::kMaxQueueSize} * kSizeMax <= kMaxDataBytes);
   config_.heads = 16;
   config_.sectors = 63;
   config_.cylinders =

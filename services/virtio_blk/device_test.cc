@@ -328,6 +328,27 @@ TEST(FeaturesTest, LargeBlocksAreEnforced) {
 }
 
 // §4.1.4.9: every structure can be reached through configuration space.
+// §5.2.6: descriptors may overlap, so that a small guest asks for any size.
+// What is more than seg_max segments of size_max is an error of the request
+// alone.
+TEST(BoundsTest, MoreDataThanEverAdvertisedIsAnErrorAndNeverReachesTheDisk) {
+  constexpr uint32_t kMib = 1 << 20;
+  Rig rig({.capacity_bytes = uint64_t{2} << 30, .ram_mib = 32});
+  ASSERT_TRUE(rig.Boot());
+  // Written from all of RAM, again and again: 32 * 32 MiB.
+  std::vector<Buffer> data(32, {0, 32 * kMib, false});
+  EXPECT_EQ(rig.Do(kTypeOut, 0, data), kStatusOk);
+  ASSERT_EQ(rig.backend().log().size(), 1u);
+  EXPECT_EQ(rig.backend().log()[0].length_bytes, 1u << 30);
+
+  data.push_back({0, kSectorBytes, false});
+  EXPECT_EQ(rig.Do(kTypeOut, 0, data), kStatusIoError);
+  const std::vector<Buffer> room(52, {10 * kMib, 20 * kMib, true});
+  EXPECT_EQ(rig.Do(kTypeIn, 0, room), kStatusIoError);
+  EXPECT_EQ(rig.backend().log().size(), 1u);
+  EXPECT_EQ(rig.Read(0, 512).size(), 512u);  // and it goes on
+}
+
 TEST(RegistersTest, WindowInConfigurationSpaceReachesTheStructures) {
   Rig rig;
   const uint16_t cap = rig.driver().Capability(virtio::kCapPciAccess);

@@ -105,7 +105,7 @@ void Device::Move(Slot* slot, uint64_t sector) {
   const virtio::Chain& chain = slot->chain;
   const bool is_read = slot->type == kTypeIn;
   const uint64_t bytes = is_read ? chain.writable_bytes : chain.readable_bytes;
-  if (!InCapacity(sector, bytes) ||
+  if (bytes > kMaxDataBytes || !InCapacity(sector, bytes) ||
       (!is_read && slot->group->backend->geometry().read_only)) {
     Refuse(slot, kStatusIoError);
     return;
@@ -114,8 +114,7 @@ void Device::Move(Slot* slot, uint64_t sector) {
     const absl::Span<iovec> writable = chain.writable();
     slot->request.segments = writable.data();
     slot->request.segment_count = writable.size();
-    slot->written_bytes =
-        static_cast<uint32_t>(std::min<uint64_t>(bytes, 0xfffffffe));
+    slot->written_bytes = static_cast<uint32_t>(bytes);
   }
   Submit(slot, is_read ? block::Operation::kRead : block::Operation::kWrite,
          sector * kSectorBytes, bytes);

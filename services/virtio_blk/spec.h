@@ -96,6 +96,10 @@ inline constexpr uint32_t kMaxRanges = 16;
 inline constexpr uint32_t kMaxDiscardSectors = 1u << 22;      // 2 GiB
 inline constexpr uint32_t kMaxWriteZeroesSectors = 1u << 16;  // 32 MiB
 inline constexpr uint32_t kSizeMax = 4u << 20;
+// Data of one read or write, however its descriptors overlap. The spec sets no
+// limit of its own: this is what seg_max segments of size_max need, and what a
+// driver that has not agreed to those (OVMF's) puts into one segment.
+inline constexpr uint64_t kMaxDataBytes = 1u << 30;
 
 }  // namespace bulkhead::virtio_blk
 

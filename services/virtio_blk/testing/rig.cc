@@ -6,13 +6,13 @@
 namespace bulkhead::virtio_blk {
 namespace {
 
-constexpr uint64_t kRamMib = 4;
 constexpr int kTurns = 1000;
 
 }  // namespace
 
-Rig::Rig(const Setup& setup) : setup_(setup), context_(kRamMib) {
-  auto backend = std::make_unique<scsi::MemoryBackend>(setup.capacity_bytes);
+Rig::Rig(const Setup& setup) : setup_(setup), context_(setup.ram_mib) {
+  auto backend = std::make_unique<scsi::MemoryBackend>(
+      setup.capacity_bytes, std::min(setup.capacity_bytes, kKeptBytes));
   backend->mutable_geometry().read_only = setup.read_only;
   backend_ = backend.get();
   std::vector<std::unique_ptr<block::Backend>> backends;

@@ -34,7 +34,8 @@ class Rig {
     bool packed = false;
     bool indirect = false;
     bool event_index = true;
-    uint64_t capacity_bytes = 1 << 20;
+    uint64_t capacity_bytes = 1 << 20;  // beyond kKeptBytes: zeroes
+    uint64_t ram_mib = 4;
     bool read_only = false;
     bool msix = true;
     uint64_t without_features = 0;
@@ -48,6 +49,7 @@ class Rig {
   static constexpr uint64_t kDataAt = 0x200000;
   static constexpr uint16_t kQueueSize = 64;
   static constexpr uint8_t kNoAnswer = 0xee;
+  static constexpr uint64_t kKeptBytes = 64 << 20;
 
   explicit Rig(const Setup& setup);
   Rig() : Rig(Setup()) {}
