@@ -16,6 +16,8 @@ namespace {
 constexpr uint64_t kReadyTimeoutHalfSeconds = 120;
 constexpr Nanoseconds kDrainAtMost = 30'000'000'000;
 
+static_assert(kMaxQueueGroups * kMaxCommands <= kMaxUnposted);
+
 constexpr uint64_t kCapabilities =
     (kMaxQueueEntries - 1) | kCapContiguousQueues |
     kReadyTimeoutHalfSeconds << kCapTimeoutShift | kCapNvmCommandSet |
@@ -255,6 +257,7 @@ void Controller::StartReset() {
   resetting_ = true;
   flushing_ = false;
   OrphanAll();
+  queues_.DropUnposted();
   DropHeld();
   Settle();
 }
@@ -363,8 +366,11 @@ void Controller::ResetDevice() {
   Publish();
 }
 
-void Controller::OnConfigWrite(uint64_t, unsigned) {
+void Controller::OnConfigWrite(uint64_t, unsigned) { FollowBusMaster(); }
+
+void Controller::FollowBusMaster() {
   dma_.SetBusMaster(bus_master_enabled());
+  if (dma_.enabled()) queues_.PostUnposted();
 }
 
 // ---- state
@@ -393,11 +399,11 @@ bool Controller::LoadState(absl::Span<const std::byte> state) {
   OrphanAll();
   WaitUntilIdle();
   state_.controller = saved->controller;
-  dma_.SetBusMaster(bus_master_enabled());
   for (const auto& group : groups_) {
     group->io.SetPageBits(PageBits(registers().cc));
   }
   queues_.Recover();
+  FollowBusMaster();
   admin_.ApplyWriteCache();
   const bool enabled = (registers().cc & kCcEnable) != 0;
   // A reset or a shutdown that was under way is finished here.

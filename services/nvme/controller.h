@@ -99,6 +99,7 @@ class Controller : public pci::Function, private QueueGroups {
   // Stores the shadowed registers anew.
   void Publish();
 
+  void FollowBusMaster();
   void Enable();
   void StartReset();
   void DropHeld();

@@ -345,6 +345,126 @@ TEST(NvmeControllerTest, SavedDeleteCommandDoesNotOverrunTheAdminQueue) {
   EXPECT_EQ(rig.ram(fourth, sizeof(Completion)), untouched);
 }
 
+std::vector<std::byte> SaveState(ControllerRig& rig) {
+  EXPECT_TRUE(rig.controller->Quiesce().ok());
+  const absl::Span<const std::byte> state = rig.controller->State();
+  return {state.begin(), state.end()};
+}
+
+// Two commands end while the driver has bus mastering off, in a ring of four.
+void EndCommandsWithoutBusMaster(ControllerRig& rig, uint16_t cids[2]) {
+  rig.CreateIoQueuePair(1, /*entries=*/4);
+  rig.disks[0]->Hold();
+  cids[0] = rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  cids[1] = rig.Push(1, BlockCommand(IoOpcode::kWrite, 8, 1));
+  rig.Ring(1);
+  rig.Turns();
+  rig.disks[0]->FailAt(block::Operation::kWrite, 8 * 512,
+                       block::IoStatus::kIoError);
+  rig.SetBusMaster(false);
+  rig.disks[0]->ReleaseAll();
+  rig.Turns();
+}
+
+void ExpectBothOnce(ControllerRig& rig, const uint16_t cids[2]) {
+  EXPECT_FALSE(rig.Reap(1).has_value()) << "before it is bus master again";
+  rig.SetBusMaster(true);
+  rig.Turns();
+  const std::optional<Completion> read = rig.Reap(1);
+  const std::optional<Completion> write = rig.Reap(1);
+  ASSERT_TRUE(read.has_value() && write.has_value());
+  EXPECT_EQ(read->cid, cids[0]);
+  EXPECT_EQ(StatusOf(*read), Status::kSuccess);
+  EXPECT_EQ(write->cid, cids[1]);
+  EXPECT_EQ(StatusOf(*write), Status::kWriteFault);
+  EXPECT_EQ(write->sq_head, 2);
+  rig.SetBusMaster(false);
+  rig.SetBusMaster(true);
+  rig.Turns();
+  EXPECT_FALSE(rig.Reap(1).has_value()) << "a second time";
+}
+
+TEST(NvmeControllerTest, CompletionsHeldWithoutBusMasterAreInTheSavedState) {
+  ControllerRig rig;
+  uint16_t cids[2];
+  EndCommandsWithoutBusMaster(rig, cids);
+  const std::vector<std::byte> saved = SaveState(rig);
+
+  ControllerRig other({.start = false});
+  other.Adopt(1, 4);
+  std::memcpy(other.context.memory().host_base(),
+              rig.context.memory().host_base(), kRamMib << 20);
+  ASSERT_TRUE(other.controller->LoadState(absl::MakeConstSpan(saved)));
+  other.Turns();
+  ExpectBothOnce(other, cids);
+
+  // The one that was saved goes on as well, as if nothing had been.
+  rig.controller->Resume();
+  ExpectBothOnce(rig, cids);
+}
+
+// They keep their room: the third command's completion finds the last entry,
+// the fourth command waits for the host to reap.
+TEST(NvmeControllerTest, CompletionsHeldAcrossASaveKeepTheirRoom) {
+  ControllerRig rig;
+  uint16_t cids[2];
+  EndCommandsWithoutBusMaster(rig, cids);
+  const std::vector<std::byte> saved = SaveState(rig);
+  ASSERT_TRUE(rig.controller->LoadState(absl::MakeConstSpan(saved)));
+  rig.SetBusMaster(true);
+  const std::string untouched(sizeof(Completion), '\xee');
+  const uint64_t last = rig.CqAt(1) + 3 * sizeof(Completion);
+  rig.set_ram(last, untouched);
+  rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Push(1, BlockCommand(IoOpcode::kRead, 0, 1));
+  rig.Ring(1);
+  rig.Turns();
+  EXPECT_EQ(rig.ram(last, sizeof(Completion)), untouched);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_TRUE(rig.Reap(1).has_value()) << i;
+    rig.Turns();
+  }
+}
+
+// §7.3.2: a reset ends them unheard, also one that comes with the saved state.
+TEST(NvmeControllerTest, ResetDropsCompletionsHeldWithoutBusMaster) {
+  ControllerRig rig;
+  uint16_t cids[2];
+  EndCommandsWithoutBusMaster(rig, cids);
+  const std::string before = rig.ram(rig.CqAt(1), 64);
+  rig.Disable();
+  const std::vector<std::byte> saved = SaveState(rig);
+  ASSERT_TRUE(rig.controller->LoadState(absl::MakeConstSpan(saved)));
+  rig.SetBusMaster(true);
+  rig.Turns();
+  EXPECT_EQ(rig.ram(rig.CqAt(1), 64), before);
+}
+
+TEST(NvmeControllerTest, StateWithCompletionsOfNoQueueIsRefused) {
+  ControllerRig rig;
+  rig.CreateIoQueuePair(1);
+  const std::vector<std::byte> good = SaveState(rig);
+  const auto loads = [&](auto change) {
+    std::vector<std::byte> bad = good;
+    ControllerState state;
+    std::byte* const at = &bad[bad.size() - sizeof state];
+    std::memcpy(&state, at, sizeof state);
+    change(state.queues);
+    std::memcpy(at, &state, sizeof state);
+    return rig.controller->LoadState(absl::MakeConstSpan(bad));
+  };
+  const auto hold = [](uint32_t count, uint16_t sq_id) {
+    return [count, sq_id](QueueState& queues) {
+      queues.unposted_count = count;
+      for (UnpostedCompletion& held : queues.unposted) held.sq_id = sq_id;
+    };
+  };
+  EXPECT_TRUE(loads(hold(1, 1)));
+  EXPECT_FALSE(loads(hold(1, 2)));
+  EXPECT_FALSE(loads(hold(1, kQueues)));
+  EXPECT_FALSE(loads(hold(kMaxUnposted + 1, 1)));
+}
+
 TEST(NvmeControllerTest, HostileStateIsRefusedOrHarmless) {
   ControllerRig rig;
   rig.CreateIoQueuePair(1);

@@ -525,11 +525,6 @@ void IoCommands::Finish(Slot* slot, Outcome outcome) {
 void IoCommands::Post(Slot* slot) {
   LetOthersGo(slot);
   if (!slot->orphaned) {
-    if (!dma_.enabled()) {
-      ++unposted_count_;
-      unposted_.Append(slot);
-      return;
-    }
     const Status status = slot->outcome.status;
     const bool more = status != Status::kSuccess && !IsAborted(status);
     if (status != Status::kSuccess) {
@@ -599,17 +594,12 @@ bool IoCommands::Run() {
     }
     worked = true;
   }
-  while (unposted_.first != nullptr && dma_.enabled()) {
-    --unposted_count_;
-    Post(unposted_.Pop());
-  }
   return worked;
 }
 
 void IoCommands::Orphan() {
   fused_first_ = {};
-  continue_ = waiting_ = unposted_ = List();
-  unposted_count_ = 0;
+  continue_ = waiting_ = List();
   released_ = false;
   for (unsigned i = 0; i < made_; ++i) {
     Slot& slot = *SlotAt(i);

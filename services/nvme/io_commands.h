@@ -66,7 +66,7 @@ class IoCommands {
   // Commands that are not complete.
   unsigned in_flight() const { return in_flight_; }
   // Nothing is under way: no backend has a request.
-  bool idle() const { return in_flight_ == unposted_count_; }
+  bool idle() const { return in_flight_ == 0; }
 
   struct Counters {
     uint64_t commands = 0;
@@ -183,10 +183,8 @@ class IoCommands {
   Slot* free_ = nullptr;
   WorkArea* free_areas_ = nullptr;
   unsigned in_flight_ = 0;
-  List continue_;  // steps to do in Run
-  List waiting_;   // for Begin
-  List unposted_;  // done, while the function is no bus master
-  unsigned unposted_count_ = 0;
+  List continue_;          // steps to do in Run
+  List waiting_;           // for Begin
   bool released_ = false;  // something that a command may wait for
   // First halves whose second has not come, by queue.
   std::array<Slot*, kQueues> fused_first_ = {};

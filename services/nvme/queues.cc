@@ -58,6 +58,9 @@ void Queues::Recover() {
     ++in_flight_[0];
     ++reserved_[state_.submission[0].cq_id];
   }
+  for (unsigned i = 0; i < state_.unposted_count; ++i) {
+    ++reserved_[state_.submission[state_.unposted[i].sq_id].cq_id];
+  }
 }
 
 void Queues::SetLive(uint16_t id, bool live) {
@@ -399,7 +402,38 @@ void Queues::Complete(uint16_t sq_id, uint16_t cid, Status status, bool more,
       field |= kCompletionDoNotRetry;
   }
   completion.status = static_cast<uint16_t>(field);
-  Post(queue.cq_id, completion);
+  if (dma_.enabled()) {
+    Post(queue.cq_id, completion);
+  } else {
+    Hold(completion);
+  }
+}
+
+// Fetched before, so there are at most as many as there are slots for commands:
+// nothing is fetched until these are posted.
+void Queues::Hold(const Completion& completion) {
+  if (state_.unposted_count == kMaxUnposted) {
+    groups_[group_of(completion.sq_id)].fatal = true;
+    return;
+  }
+  state_.unposted[state_.unposted_count++] = {
+      completion.sq_id, completion.cid, completion.sq_head, completion.status};
+  ++reserved_[state_.submission[completion.sq_id].cq_id];
+}
+
+void Queues::PostUnposted() {
+  for (unsigned i = 0; i < state_.unposted_count; ++i) {
+    const UnpostedCompletion& held = state_.unposted[i];
+    const uint16_t cq_id = state_.submission[held.sq_id].cq_id;
+    Completion completion = {};
+    completion.sq_head = held.sq_head;
+    completion.sq_id = held.sq_id;
+    completion.cid = held.cid;
+    completion.status = held.status;
+    --reserved_[cq_id];
+    Post(cq_id, completion);
+  }
+  state_.unposted_count = 0;
 }
 
 void Queues::CompleteLate(uint16_t sq_id, uint16_t cid, Status status,

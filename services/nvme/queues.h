@@ -130,6 +130,12 @@ class Queues {
   // A fetched command is in flight no more, and keeps no room.
   void Detach(uint16_t sq_id);
 
+  // Completions wait in the state, and keep their room, while the function is
+  // no bus master (when no group runs apart: Function::msix_passes). The loop:
+  // it is one again; or nobody wants to hear of them, after a reset.
+  void PostUnposted();
+  void DropUnposted() { state_.unposted_count = 0; }
+
   // ---- interrupts
 
   // A group's vectors to signal now. `*deadline`: when to look again. A host
@@ -198,6 +204,7 @@ class Queues {
   void ApplyRing(uint64_t offset, uint32_t value);
   void BadDoorbell(unsigned group);
   bool FetchFrom(uint16_t id, Command* command);
+  void Hold(const Completion& completion);
   void Post(uint16_t cq_id, const Completion& completion);
   void CountForInterrupt(uint16_t cq_id);
   void CountQueuesOfVectors();

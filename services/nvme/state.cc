@@ -23,6 +23,11 @@ bool IsPlausibleQueues(const QueueState& queues) {
     }
     if (sq.deleting > 1 || cq.phase > 1 || cq.interrupts > 1) return false;
   }
+  if (queues.unposted_count > kMaxUnposted) return false;
+  for (unsigned i = 0; i < queues.unposted_count; ++i) {
+    const uint16_t sq_id = queues.unposted[i].sq_id;
+    if (sq_id >= kQueues || queues.submission[sq_id].entries == 0) return false;
+  }
   const uint64_t page_offset = (uint64_t{1} << kPageBits) - 1;
   return ((queues.shadow_doorbells | queues.event_indices) & page_offset) ==
              0 &&

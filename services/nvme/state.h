@@ -1,6 +1,7 @@
 // What a controller remembers between two commands: registers, queues,
 // features, logs. One trivially copyable structure, saved and restored whole;
-// commands in flight are finished before it is taken.
+// commands in flight are finished before it is taken, and completions that
+// cannot be posted yet are part of it.
 //
 // TRUST    Values came from the guest, and from a saved image that may be
 //          hostile: IsPlausible checks every one that code relies on.
@@ -27,6 +28,7 @@ inline constexpr unsigned kErrorLogEntries = 64;
 inline constexpr uint32_t kMaxNamespaces = 16;
 inline constexpr unsigned kMaxAsyncEvents = 4;  // outstanding requests
 inline constexpr unsigned kEventTypes = 3;      // error, SMART, notice
+inline constexpr unsigned kMaxUnposted = 1024;  // all commands of all groups
 inline constexpr uint16_t kTemperatureKelvin = 308;
 
 struct SubmissionQueue {
@@ -61,6 +63,15 @@ struct RegisterState {
   uint64_t acq = 0;
 };
 
+// Of an I/O command that ended while the function was no bus master: to be
+// posted when it is one again. (Those have no result.)
+struct UnpostedCompletion {
+  uint16_t sq_id = 0;
+  uint16_t cid = 0;
+  uint16_t sq_head = 0;
+  uint16_t status = 0;
+};
+
 struct QueueState {
   std::array<SubmissionQueue, kQueues> submission;
   std::array<CompletionQueue, kQueues> completion;
@@ -68,7 +79,8 @@ struct QueueState {
   uint64_t shadow_doorbells = 0;
   uint64_t event_indices = 0;
   uint32_t next_queue = 0;  // round robin goes on here
-  uint32_t reserved = 0;
+  uint32_t unposted_count = 0;
+  std::array<UnpostedCompletion, kMaxUnposted> unposted = {};  // oldest first
 };
 
 struct FeatureState {
