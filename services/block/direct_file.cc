@@ -76,7 +76,7 @@ class DirectFile final : public FileIo {
   int64_t Size() override { return file_->Size(); }
   bool never_waits() const override { return false; }
   bool is_sparse() const override { return file_->is_sparse(); }
-  bool is_direct() const override { return true; }
+  uint32_t direct_bytes() const override { return alignment_; }
   int ring_file(const iovec* segments, size_t count,
                 uint64_t offset_bytes) const override {
     return IsAligned(segments, count, offset_bytes)

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "proto/service_config.pb.h"
 #include "services/block/direct_file.h"
 #include "services/block/memory_file.h"
@@ -136,6 +138,44 @@ INSTANTIATE_TEST_SUITE_P(
                     Way{"direct", WORKERS, true, 3},
                     Way{"io_uring_direct", IO_URING, true, 1}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// Past the page cache a file ends with a block, at opening and ever after: else
+// writes to its end make it longer than the disk.
+TEST(DirectDiskTest, GrowsToWholeBlocksOnly) {
+  constexpr uint64_t kBlock = 4096;
+  constexpr uint64_t kOdd = kDisk + 512;
+  const char* directory = getenv("TEST_TMPDIR");
+  std::string path =
+      std::string(directory != nullptr ? directory : "/tmp") + "/grow-XXXXXX";
+  const int fd = mkstemp(path.data());
+  ASSERT_GE(fd, 0);
+  unlink(path.c_str());
+  ASSERT_EQ(ftruncate(fd, kDisk), 0);
+  if (fcntl(fd, F_SETFL, O_RDWR | O_DIRECT) != 0) {
+    GTEST_SKIP() << "no direct I/O on " << path;
+  }
+  BackendConfig config;
+  config.mutable_image()->set_fd(fd);
+  config.mutable_image()->set_format(RAW);
+  config.set_direct_alignment_bytes(kBlock);
+  {
+    auto backend = Open(config, {.workers = 1, .locks_down = false});
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    Rig rig(*std::move(backend));
+    EXPECT_EQ(rig.Grow(kOdd),
+              absl::InvalidArgumentError(absl::StrCat(
+                  "direct: ", kOdd, " bytes are not a multiple of 4096")));
+    EXPECT_EQ(rig.backend().geometry().capacity_bytes, kDisk);
+    EXPECT_EQ(lseek(fd, 0, SEEK_END), static_cast<off_t>(kDisk));
+
+    ASSERT_EQ(rig.Grow(kDisk + kBlock), absl::OkStatus());
+    EXPECT_EQ(rig.Write(kDisk + kBlock - 512, std::string(512, 'e')),
+              IoStatus::kOk);
+    EXPECT_EQ(lseek(fd, 0, SEEK_END), static_cast<off_t>(kDisk + kBlock));
+  }
+  EXPECT_TRUE(Open(config, {.workers = 1, .locks_down = false}).ok());
+  close(fd);
+}
 
 // A file in memory that is as strict as a disk.
 class StrictFile final : public MemoryFile {

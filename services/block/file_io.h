@@ -54,8 +54,10 @@ class FileIo {
   virtual bool never_waits() const = 0;
   // Bytes never written read as zeroes, and can be made to again.
   virtual bool is_sparse() const = 0;
-  // Past the page cache: every call waits for the device.
-  virtual bool is_direct() const { return false; }
+  // Past the page cache: the file takes whole blocks of so many bytes, and
+  // every call waits for the device. 0: through it.
+  virtual uint32_t direct_bytes() const { return 0; }
+  bool is_direct() const { return direct_bytes() != 0; }
   // Its number in the ring, for this transfer; -1: not through the ring.
   virtual int ring_file(const iovec* /*segments*/, size_t /*count*/,
                         uint64_t /*offset_bytes*/) const {

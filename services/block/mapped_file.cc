@@ -148,7 +148,6 @@ class MappedFile final : public FileIo {
   int64_t Size() override { return file_->Size(); }
   bool never_waits() const override { return file_->never_waits(); }
   bool is_sparse() const override { return file_->is_sparse(); }
-  bool is_direct() const override { return file_->is_direct(); }
   int ring_file(const iovec* segments, size_t count,
                 uint64_t offset_bytes) const override {
     return file_->ring_file(segments, count, offset_bytes);

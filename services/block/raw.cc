@@ -179,6 +179,13 @@ void RawBackend::Grow(Growth* growth) {
     growth->End(s);
     return;
   }
+  // As at opening: a write to its last sector would make the file longer.
+  const uint32_t whole = file_->direct_bytes();
+  if (whole != 0 && !options_.read_only && size % whole != 0) {
+    growth->End(absl::InvalidArgumentError(absl::StrCat(
+        "direct: ", size, " bytes are not a multiple of ", whole)));
+    return;
+  }
   growth_.self = this;
   growth_.growth = growth;
   growth_.run = GrowFile;
