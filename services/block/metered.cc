@@ -56,12 +56,11 @@ bool Metered::IsLimited(const Request& request) const {
   return limited_ && request.operation != Operation::kFlush;
 }
 
-// Only what moves data costs bandwidth.
+// Zeroes cost what the write they stand for costs: a host that has no shorter
+// way does write them. A discard does not cost bandwidth: if it did, trimming
+// an empty disk would hold up everything else for as long as writing all of it.
 uint64_t Metered::BytesOf(const Request& request) {
-  return request.operation == Operation::kRead ||
-                 request.operation == Operation::kWrite
-             ? request.length_bytes
-             : 0;
+  return request.operation == Operation::kDiscard ? 0 : request.length_bytes;
 }
 
 uint64_t Metered::PassesAt(const Request& request, uint64_t now_ns) const {

@@ -47,11 +47,12 @@ class MeteredTest : public ::testing::Test {
 };
 
 // Milliseconds that `count` requests of `bytes` take, all submitted at once.
-int64_t TimeOf(Rig& rig, int count, uint64_t bytes) {
+int64_t TimeOf(Rig& rig, int count, uint64_t bytes,
+               Operation operation = Operation::kRead) {
   const auto start = std::chrono::steady_clock::now();
   std::list<std::unique_ptr<RigRequest>> requests;
   for (int i = 0; i < count; ++i) {
-    requests.push_back(Rig::Make(Operation::kRead, 0, bytes));
+    requests.push_back(Rig::Make(operation, 0, bytes));
     rig.Submit(requests.back().get());
   }
   for (auto& request : requests) {
@@ -106,6 +107,28 @@ TEST_F(MeteredTest, BandwidthIsLimitedWhateverTheRequestsSize) {
   Rig rig = OpenRig();
   // Far larger than the burst: it passes, and the next ones pay for it.
   EXPECT_GE(TimeOf(rig, 3, 128 << 10), 180);
+}
+
+// A guest that zeroes a disk has the host write it, or nearly.
+TEST_F(MeteredTest, ZeroesCostTheBandwidthOfTheWriteTheyStandFor) {
+  config_.mutable_throttle()->set_bytes_per_second(1 << 20);
+  config_.mutable_throttle()->set_burst_bytes(64 << 10);
+  Rig rig = OpenRig();
+  EXPECT_GE(TimeOf(rig, 3, 128 << 10, Operation::kWriteZeroes), 180);
+  EXPECT_GE(Counter(rig, "block_throttled_requests"), 2u);
+}
+
+// Six times the disk would take six seconds. fstrim does not hold up a guest.
+TEST_F(MeteredTest, DiscardsCostAnOperationAndNoBandwidth) {
+  config_.mutable_throttle()->set_bytes_per_second(1 << 20);
+  config_.mutable_throttle()->set_burst_bytes(64 << 10);
+  config_.mutable_throttle()->set_iops(10);
+  config_.mutable_throttle()->set_burst_ios(4);
+  Rig rig = OpenRig();
+  // By operations alone: four at once, two more at ten a second.
+  EXPECT_GE(TimeOf(rig, 6, kDisk, Operation::kDiscard), 180);
+  EXPECT_GE(Counter(rig, "block_throttled_requests"), 1u);
+  EXPECT_LE(Counter(rig, "block_throttled_requests"), 2u);
 }
 
 TEST_F(MeteredTest, FlushesAreNotHeldBack) {
