@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "proto/clock.h"
 #include "vm/kvm_probe.h"
 #include "vm/runfiles.h"
 #include "vm/size.h"
@@ -46,14 +47,21 @@ absl::Status QemuError(const char* id, const std::string& what,
       .ToStatus();
 }
 
-// The first bytes that `program --version` prints, within five seconds.
-std::string VersionText(const std::string& program) {
+// The first line that `program --version` prints, or 4096 bytes of it; all of
+// it within five seconds, however it comes.
+absl::StatusOr<std::string> VersionLine(const std::string& program) {
+  constexpr size_t kMostBytes = 4096;
+  constexpr Nanoseconds kPatience = 5'000'000'000;
+  const auto failed = [&program](const std::string& why) {
+    return QemuError("BH-Q301", absl::StrCat(Escape(program), " ", why),
+                     "name a QEMU");
+  };
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return "";
+  if (pipe2(ends, O_CLOEXEC) != 0) return failed(ErrnoText(errno));
   Fd read_end(ends[0]);
   Fd write_end(ends[1]);
   const pid_t child = fork();
-  if (child < 0) return "";
+  if (child < 0) return failed(ErrnoText(errno));
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(write_end.get(), STDOUT_FILENO);
@@ -61,10 +69,16 @@ std::string VersionText(const std::string& program) {
     _exit(127);
   }
   write_end.Close();
+  const Nanoseconds deadline = MonotonicNow() + kPatience;
   std::string text;
   char piece[512];
-  pollfd ready = {.fd = read_end.get(), .events = POLLIN, .revents = 0};
-  while (text.size() < 4096 && poll(&ready, 1, 5000) == 1) {
+  bool late = false;
+  while (text.size() < kMostBytes && text.find('\n') == std::string::npos) {
+    const Nanoseconds now = MonotonicNow();
+    const timespec left = ToTimespec(now < deadline ? deadline - now : 0);
+    pollfd ready = {.fd = read_end.get(), .events = POLLIN, .revents = 0};
+    late = ppoll(&ready, 1, &left, nullptr) != 1;
+    if (late) break;
     const ssize_t got = read(read_end.get(), piece, sizeof(piece));
     if (got <= 0) break;
     text.append(piece, got);
@@ -72,6 +86,7 @@ std::string VersionText(const std::string& program) {
   kill(child, SIGKILL);
   while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
+  if (late) return failed("--version: no answer within five seconds");
   return text;
 }
 
@@ -143,7 +158,9 @@ absl::StatusOr<Qemu> FindQemu(const std::string& chosen,
           absl::StrCat("--qemu=", Escape(chosen), ": ", ErrnoText(errno)),
           "name an executable QEMU");
     }
-    absl::Status status = CheckVersion(chosen, VersionText(chosen), &qemu);
+    const absl::StatusOr<std::string> version = VersionLine(chosen);
+    if (!version.ok()) return version.status();
+    absl::Status status = CheckVersion(chosen, *version, &qemu);
     if (!status.ok()) return status;
     qemu.program = chosen;
     ShowHostPrograms(chosen, &qemu);

@@ -18,6 +18,7 @@
 namespace bulkhead::vm {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr char kMsix[] = "nvme0 (nvme) needs MSI-X";
@@ -35,6 +36,47 @@ std::string Chosen(Frontend wanted, const char* needs, const Qemu& qemu,
       ChooseFrontend(wanted, needs, qemu, use_kvm);
   if (!choice.ok()) return FormatError(choice.status());
   return (choice->frontend == X_PCI_PROXY ? "proxy" : "vfio") + choice->note;
+}
+
+std::string Program(const char* script) {
+  std::string folder = ::testing::TempDir() + "program-XXXXXX";
+  EXPECT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string program = folder + "/qemu";
+  std::ofstream(program) << "#!/bin/sh\n" << script;
+  std::filesystem::permissions(program, std::filesystem::perms(0755));
+  return program;
+}
+
+std::string ErrorOf(const char* script) {
+  const absl::StatusOr<Qemu> qemu = FindQemu(Program(script), {});
+  return qemu.ok() ? "none" : FormatError(qemu.status());
+}
+
+// Each byte in time, the line never: it would take the patience of 4096 bytes.
+TEST(FindQemuTest, ProgramThatDripsItsVersionIsGivenUp) {
+  EXPECT_THAT(
+      ErrorOf("printf 'QEMU emulator version 11.1'\n"
+              "while :; do sleep 0.2; printf 1; done\n"),
+      AllOf(HasSubstr("BH-Q301"), HasSubstr("/qemu --version: no answer within "
+                                            "five seconds")));
+}
+
+TEST(FindQemuTest, ProgramThatSaysNoVersionIsNotAQemu) {
+  for (const char* script :
+       {"yes | tr -d '\\n'\n", "exec cat /dev/zero\n", "exit 1\n",
+        "echo not a QEMU; exec sleep 1000\n"}) {
+    EXPECT_THAT(ErrorOf(script),
+                AllOf(HasSubstr("BH-Q301"), HasSubstr("is not a QEMU")))
+        << script;
+  }
+}
+
+// What comes after its first line is not waited for.
+TEST(FindQemuTest, FirstLineIsEnough) {
+  const absl::StatusOr<Qemu> qemu = FindQemu(
+      Program("echo 'QEMU emulator version 11.1.3'\nexec sleep 1000\n"), {});
+  ASSERT_TRUE(qemu.ok()) << FormatError(qemu.status());
+  EXPECT_EQ(qemu->version, "11.1.3");
 }
 
 // Often it lies in somebody's home.
