@@ -441,8 +441,9 @@ int Resources::Get(const Resource& resource) const {
   return found == fds_.end() ? -1 : found->second.get();
 }
 
-// See launcher/user_socket.h. Without it the VM runs.
-void Resources::MakeUserSocket(const std::string& vm) {
+// See launcher/user_socket.h. Anybody on the host may have taken the name: that
+// must not keep a VM from running, nor pass unseen.
+std::string Resources::MakeUserSocket(const std::string& vm) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   const std::string name =
@@ -454,7 +455,15 @@ void Resources::MakeUserSocket(const std::string& vm) {
   if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
       listen(listener.get(), 4) == 0) {
     user_socket_ = std::move(listener);
+    return "";
   }
+  const int error = errno;
+  return absl::StrCat("@", name, ": ",
+                      error == EADDRINUSE
+                          ? "another process has taken this name"
+                          : ErrnoText(error),
+                      "; //policy:audit and //tools/grow_disk cannot reach "
+                      "this VM (started again, it has another name)");
 }
 
 bool Resources::KeepOverExec() const {

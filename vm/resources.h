@@ -44,8 +44,9 @@ class Resources {
   // instead (they are blocked) and is still pending.
   absl::StatusOr<bool> AwaitProxyUsers(const Plan& plan);
 
-  // Where the launcher answers auditors and takes wishes for longer disks.
-  void MakeUserSocket(const std::string& vm);
+  // Where the launcher answers auditors and takes wishes for longer disks. A
+  // line for the user where it cannot be made: without it the VM runs.
+  std::string MakeUserSocket(const std::string& vm);
   int user_socket() const { return user_socket_.get(); }
 
   // The fd; -1: there is none.

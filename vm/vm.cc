@@ -123,8 +123,9 @@ class Run {
     if (status.ok()) status = resources_.OpenImages(description_, &plan_);
     if (status.ok()) status = resources_.MakeMemories(description_, plan_);
     if (status.ok()) status = resources_.MakeStreams(plan_);
-    if (status.ok()) resources_.MakeUserSocket(plan_.name);
     if (status.ok()) {
+      const std::string unreachable = resources_.MakeUserSocket(plan_.name);
+      if (!unreachable.empty()) Say(unreachable);
       HoldSignals();
       status = resources_.MakeSockets(
           plan_, flags_.no_qemu ? Absolute(flags_.runtime_dir) : "");
