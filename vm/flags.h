@@ -13,20 +13,14 @@
 
 #include "absl/status/statusor.h"
 #include "vm/description.h"
+#include "vm/flag_parts.h"
 
 namespace bulkhead::vm {
-
-// A flag that may stand several times, with its value, in the order given.
-struct PartFlag {
-  enum class Kind { kDevice, kDisk, kCdrom };
-  Kind kind;
-  std::string value;
-};
 
 struct Flags {
   std::string config;
   std::vector<std::string> set;
-  std::vector<PartFlag> parts;
+  std::vector<PartFlag> parts;  // in the order given
   std::optional<std::string> name, machine, memory, cpus, accel, kernel, initrd,
       append, firmware, frontend;
 
