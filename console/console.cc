@@ -176,6 +176,16 @@ void Console::OnMonitor() {
     qemu_ready_told_ = true;
     Request(ConsoleRequest::QEMU_READY);
   }
+  if (qmp_.stuck() && !stuck_told_) {
+    stuck_told_ = true;
+    // Nothing would ever happen again.
+    TellError(
+        {.id = "BH-Q309",
+         .what = "QEMU has stopped the guest for good (internal-error): "
+                 "under KVM, an instruction that cannot be emulated here",
+         .fix = "--accel=tcg, or another host; what qemu wrote says more"});
+    Request(ConsoleRequest::KILL_QEMU);
+  }
   const std::string& reason = qmp_.shutdown_reason();
   if (guest_end_told_ || (reason.empty() && !qmp_.panicked())) return;
   guest_end_told_ = true;
@@ -345,6 +355,10 @@ void Console::TellFailure(const Subject& subject, const StartFailure& failure) {
                      " while it started");
     error.fix = "its lines above say why";
   }
+  TellError(error);
+}
+
+void Console::TellError(const UserError& error) {
   const std::string text = FormatError(error.ToStatus());
   output_.Line(text.substr(0, text.size() - 1));
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "base/error.h"
 #include "base/event_loop.h"
 #include "console/keys.h"
 #include "console/log_lines.h"
@@ -72,6 +73,7 @@ class Console {
   std::string EndOfVm() const;
 
   void Line(const std::string& text);  // with the time in front
+  void TellError(const UserError& error);
   void Request(ConsoleRequest::Kind kind);
   void RequestStop(ConsoleRequest::Kind kind);
   void LoseTerminal();
@@ -90,6 +92,7 @@ class Console {
   bool monitor_open_ = false;
   bool guest_paused_ = false;
   bool qemu_ready_told_ = false;
+  bool stuck_told_ = false;
   bool guest_end_told_ = false;
   bool stop_told_ = false;
   bool running_ = false;

@@ -63,8 +63,9 @@ absl::Status Qmp::TakeLine(absl::string_view line) {
   if (Member(json, "QMP") != nullptr && !greeted_) {
     greeted_ = true;
     Execute("qmp_capabilities");
-  } else if (Member(json, "return") != nullptr) {
+  } else if (const Json* answer = Member(json, "return")) {
     ready_ = true;
+    stuck_ |= Text(Member(*answer, "status")) == "internal-error";
   } else if (const Json* error = Member(json, "error")) {
     error_ = Text(Member(*error, "desc"));
   } else if (const Json* event = Member(json, "event")) {
@@ -75,6 +76,8 @@ absl::Status Qmp::TakeLine(absl::string_view line) {
       if (shutdown_reason_.empty()) shutdown_reason_ = "unknown";
     } else if (name == "GUEST_PANICKED") {
       panicked_ = true;
+    } else if (name == "STOP") {
+      Execute("query-status");  // the event does not tell why
     } else if (name == "RESET") {
       ++resets_;
     }

@@ -37,6 +37,8 @@ class Qmp {
   // "host-qmp-quit", ...; "" while the VM runs.
   const std::string& shutdown_reason() const { return shutdown_reason_; }
   bool panicked() const { return panicked_; }
+  // It has stopped the guest for good ("internal-error"): KVM could not go on.
+  bool stuck() const { return stuck_; }
   int resets() const { return resets_; }
   // The last error that QEMU answered a command with, escaped.
   const std::string& error() const { return error_; }
@@ -49,6 +51,7 @@ class Qmp {
   bool greeted_ = false;
   bool ready_ = false;
   bool panicked_ = false;
+  bool stuck_ = false;
   int resets_ = 0;
   std::string shutdown_reason_;
   std::string error_;

@@ -109,5 +109,18 @@ TEST_F(HostileTest, ForbiddenCallIsReportedWithItsNameArgumentsAndPlace) {
       << vm.output();
 }
 
+// A host whose KVM lacks an instruction that the guest uses.
+TEST_F(HostileTest, QemuThatKvmCannotGoOnWithIsNamedAndEnded) {
+  Process vm(Command("--qemu=" + Qemu("stuck-qemu")));
+  EXPECT_EQ(vm.Wait(kStart), 33) << vm.output();
+  EXPECT_NE(vm.output().find("qemu: KVM internal error. Suberror: 1"),
+            std::string::npos)
+      << vm.output();
+  EXPECT_NE(vm.output().find("error BH-Q309: QEMU has stopped the guest for "
+                             "good (internal-error)"),
+            std::string::npos)
+      << vm.output();
+}
+
 }  // namespace
 }  // namespace bulkhead::testing

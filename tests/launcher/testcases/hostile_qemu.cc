@@ -4,6 +4,7 @@
 //   flooding-qemu    sends events, console bytes and log lines without end, and
 //                    obeys nothing
 //   forbidden-qemu   asks the kernel for what its policy does not allow
+//   stuck-qemu       is not hostile: KVM could not go on with its guest
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,6 +43,25 @@ void Say(int fd, const std::string& text) {
   }
 }
 
+// Until it is killed; as QEMU does when KVM_RUN fails.
+[[noreturn]] void StopForGood() {
+  Say(STDERR_FILENO, "KVM internal error. Suberror: 1\nemulation failure\n");
+  Say(kMonitorFd,
+      R"({"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"})"
+      "\n");
+  char command[512];
+  for (;;) {
+    const ssize_t got = read(kMonitorFd, command, sizeof(command));
+    if (got <= 0) _exit(0);
+    if (std::string(command, got).find("query-status") == std::string::npos) {
+      continue;
+    }
+    Say(kMonitorFd,
+        R"({"return": {"running": false, "status": "internal-error"}})"
+        "\n");
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -55,6 +75,7 @@ int main(int argc, char** argv) {
   Say(kMonitorFd, "{\"return\": {}}\n");
   if (strstr(argv[0], "flooding") != nullptr) Flood();
   sleep(1);  // until the launcher has said that it is ready
+  if (strstr(argv[0], "stuck") != nullptr) StopForGood();
   mount("none", "/", "tmpfs", 0, nullptr);
   return 0;
 }
