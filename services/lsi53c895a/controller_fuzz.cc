@@ -75,7 +75,9 @@ void TakeStep(Rig& rig, Input& input) {
     case 3: {  // some instructions, in guest or on-chip RAM
       Assembler program;
       for (int i = kind >> 4; i >= 0; --i) {
-        program.Raw(PickInstruction(input), PickAddress(input));
+        // One after the other: a call's arguments have no order.
+        const uint32_t instruction = PickInstruction(input);
+        program.Raw(instruction, PickAddress(input));
       }
       const uint32_t at = uint32_t{input.Byte()} * 8;
       if ((kind & 1) != 0) {
@@ -86,15 +88,19 @@ void TakeStep(Rig& rig, Input& input) {
       }
       break;
     }
-    case 4:
-      rig.Write8(input.Byte(), input.Byte());
+    case 4: {
+      const uint8_t offset = input.Byte();
+      rig.Write8(offset, input.Byte());
       break;
+    }
     case 5:
       rig.Read32(input.Byte());
       break;
-    case 6:
-      rig.set_ram32(PickAddress(input) & 0x3ffffc, input.Word());
+    case 6: {
+      const uint32_t address = PickAddress(input) & 0x3ffffc;
+      rig.set_ram32(address, input.Word());
       break;
+    }
     case 7:
       rig.bus->busy = (kind & 0x10) != 0;
       rig.bus->busy_between_pieces = (kind & 0x20) != 0;

@@ -16,18 +16,13 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proxy/shim_process.h"
-#include "services/nvme/make_device.h"
 #include "services/runtime/testing/frame_rig.h"
-#include "services/virtio/transport.h"
-#include "services/virtio_blk/make_device.h"
 #include "tests/support/own_qemu.h"
 #include "tests/support/process.h"
-#include "tests/trace/observers.h"
-#include "tests/trace/recording_device.h"
+#include "tests/trace/recorder.h"
 
 namespace bulkhead::testing {
 namespace {
@@ -45,7 +40,6 @@ struct Disk {
   const char* model;  // of the service
   const char* name;   // in the guest
   const char* driver;
-  uint32_t observed;  // the region of its registers
 };
 
 // Hello, Configure, Ready, as the launcher does.
@@ -70,9 +64,8 @@ bool StartService(FrameRig& rig, const ServiceConfig& config) {
 
 int Record(const std::string& which, const std::string& path) {
   const bool nvme = which == "nvme";
-  const Disk disk =
-      nvme ? Disk{"nvme", "nvme0n1", "nvme", 0}
-           : Disk{"virtio_blk", "vda", "virtio-pci", virtio::kStructuresBar};
+  const Disk disk = nvme ? Disk{"nvme", "nvme0n1", "nvme"}
+                         : Disk{"virtio_blk", "vda", "virtio-pci"};
   ServiceConfig config;
   if (nvme) {
     config.mutable_nvme()->set_serial("BH-TRACE");
@@ -93,19 +86,9 @@ int Record(const std::string& which, const std::string& path) {
   FILE* const trace = fopen(path.c_str(), "w");
   if (trace == nullptr) return Fail(path + " cannot be written");
 
-  const DeviceFactory factory =
-      [&](const ServiceConfig& described,
-          ServiceContext& context) -> absl::StatusOr<std::unique_ptr<Device>> {
-    auto device = nvme ? nvme::MakeDevice(described, context)
-                       : virtio_blk::MakeDevice(described, context);
-    if (!device.ok()) return device.status();
-    auto observer = nvme ? ObserveNvme(context.memory(), trace)
-                         : ObserveVirtioBlk(context.memory(), trace);
-    return std::make_unique<RecordingDevice>(
-        std::move(*device), std::move(observer), disk.observed, trace);
-  };
   const auto rig = FrameRig::InProcess(
-      disk.model, factory, config, {.ram_bytes = kRamBytes, .start = false});
+      disk.model, nvme ? RecordedNvme(trace) : RecordedVirtioBlk(trace), config,
+      {.ram_bytes = kRamBytes, .start = false});
   if (!StartService(*rig, config)) return Fail("the service does not start");
 
   ScratchDirectory scratch;

@@ -35,7 +35,8 @@ LiveController::LiveController(const Setup& setup) {
   image->set_format(RAW);
   if (setup.in_process) {
     image->set_fd(disk_fd_);
-    rig_ = FrameRig::InProcess("nvme", MakeDevice, config);
+    rig_ = FrameRig::InProcess(
+        "nvme", setup.factory ? setup.factory : MakeDevice, config);
   } else {
     image->set_fd(kFirstBackendFd);
     rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,

@@ -28,6 +28,7 @@ class LiveController {
     unsigned queue_threads = 0;
     uint32_t spin_limit_us = 0;
     bool in_process = false;
+    DeviceFactory factory;  // in process, instead of MakeDevice
   };
   explicit LiveController(const Setup& setup);
   explicit LiveController(uint64_t disk_bytes)

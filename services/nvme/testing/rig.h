@@ -78,6 +78,8 @@ class ControllerRig {
   // CqAt(id), that is about to be made by a command of the test's own.
   void Adopt(uint16_t id, uint32_t entries);
   void UseShadowDoorbells();
+  // They are at kShadowAt, or are about to be, by a command of the test's own.
+  void AdoptShadowDoorbells() { shadowed_ = true; }
 
   // ---- commands
   // Runs one to its end. A cid of its own is filled in.

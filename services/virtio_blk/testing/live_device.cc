@@ -37,7 +37,8 @@ LiveDevice::LiveDevice(const Setup& setup)
   }
   if (setup.in_process) {
     backend->mutable_image()->set_fd(disk_fd_);
-    rig_ = FrameRig::InProcess("virtio_blk", MakeDevice, config);
+    rig_ = FrameRig::InProcess(
+        "virtio_blk", setup.factory ? setup.factory : MakeDevice, config);
   } else {
     backend->mutable_image()->set_fd(kFirstBackendFd);
     rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),

@@ -38,6 +38,7 @@ class LiveDevice {
     unsigned queue_threads = 0;
     uint32_t iops = 0;  // 0: no limit
     bool in_process = false;
+    DeviceFactory factory;  // in process, instead of MakeDevice
   };
 
   static constexpr unsigned kMostQueues = 4;
