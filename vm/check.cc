@@ -398,7 +398,7 @@ class Checker {
       Error(path + ".nbd.uri", "BH-C112",
             "\"" + disk.nbd().uri() +
                 "\": " + std::string(uri.status().message()),
-            "nbd-info URI tries one out");
+            "nbdinfo URI tries one out");
     } else if (!uri->export_name.empty() && !disk.nbd().export_().empty()) {
       Error(path + ".nbd.export", "BH-C102", "the URI names an export as well",
             "leave one of them out");
