@@ -187,9 +187,11 @@ class Queues {
   // Tells the host (in memory) how far a queue has been looked at.
   void StoreEventIndex(uint64_t offset, uint32_t value);
   void SyncShadow(uint16_t id);
-  uint32_t Used(const CompletionQueue& queue) const {
-    return queue.tail >= queue.head ? queue.tail - queue.head
-                                    : queue.tail + queue.entries - queue.head;
+  static uint32_t Distance(uint32_t from, uint32_t to, uint32_t entries) {
+    return to >= from ? to - from : to + entries - from;
+  }
+  static uint32_t Used(const CompletionQueue& queue) {
+    return Distance(queue.head, queue.tail, queue.entries);
   }
   bool HasRoom(uint16_t cq_id);
   bool CanFetch(uint16_t id);
