@@ -18,6 +18,9 @@ namespace bulkhead::policy {
 namespace {
 
 constexpr char kPrefix[] = "@bulkhead/";
+// Flags of a socket that listens (__SO_ACCEPTCON): what it has accepted bears
+// its name as well.
+constexpr char kListens[] = " 00010000 ";
 
 }  // namespace
 
@@ -27,7 +30,7 @@ std::vector<LauncherSocket> LauncherSockets() {
   std::ifstream in("/proc/net/unix");
   for (std::string line; std::getline(in, line);) {
     const size_t at = line.find(kPrefix);
-    if (at == std::string::npos) continue;
+    if (at == std::string::npos || line.find(kListens) > at) continue;
     const std::string name = line.substr(at + 1);
     const std::vector<std::string> parts = absl::StrSplit(name, '/');
     pid_t launcher = 0;
