@@ -6,9 +6,8 @@
 //          that the server has checked: the region is one that Describe named,
 //          size_bytes is 1, 2, 4 or 8, and [offset, offset + size_bytes) lies
 //          inside the region.
-// ERRORS   None but Quiesce's are returned: a guest's fault becomes the
-// device's
-//          own status. A device that cannot go on calls ServiceContext::Fail.
+// ERRORS   Only Quiesce returns one: a guest's fault becomes the device's own
+//          status. A device that cannot go on calls ServiceContext::Fail.
 // THREADS  All calls come from the service's loop, never nested. A device with
 //          queue_groups() is called with all of them at rest, except for Run
 //          and PrepareToSleep, which then concern the first group alone.
