@@ -114,6 +114,23 @@ LoadResult RunLoad(LoadTarget& target, const Load& load, double spin_us) {
   return Loop(target, load, spin_us).Run();
 }
 
+void ShowIdle(
+    LoadTarget& target,
+    const std::function<std::map<std::string, uint64_t>()>& statistics) {
+  RunLoad(target, {.name = "", .depth = 32, .seconds = 0.5}, 50);
+  const timespec settle = {0, 200'000'000};
+  nanosleep(&settle, nullptr);
+  const auto before = statistics();
+  const uint64_t cpu = CpuNanoseconds(target.server());
+  const timespec pause = {10, 0};
+  nanosleep(&pause, nullptr);
+  const uint64_t used = CpuNanoseconds(target.server()) - cpu;
+  auto after = statistics();
+  printf("idle for 10 s: %.1f us of CPU, %lu sleeps (two of them ours)\n",
+         static_cast<double>(used) / 1e3,
+         after["sleeps"] - before.at("sleeps"));
+}
+
 uint64_t CpuNanoseconds(pid_t pid) {
   uint64_t total = 0;
   std::error_code error;

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -63,6 +64,11 @@ struct LoadResult {
 
 // The client looks for answers for `spin_us` before it sleeps.
 LoadResult RunLoad(LoadTarget& target, const Load& load, double spin_us);
+
+// Prints what a service that has just worked uses in ten seconds without work.
+void ShowIdle(
+    LoadTarget& target,
+    const std::function<std::map<std::string, uint64_t>()>& statistics);
 
 // Nanoseconds of CPU that a process has used, all its threads.
 uint64_t CpuNanoseconds(pid_t pid);

@@ -220,12 +220,7 @@ int Run() {
   }
   std::filesystem::remove_all(directory);
   comparison.Print();
-  if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
-    const char* user = getenv("BUILD_WORKING_DIRECTORY");
-    comparison.WriteJson(json[0] != '/' && user != nullptr
-                             ? absl::StrCat(user, "/", json)
-                             : json);
-  }
+  comparison.WriteJson(absl::GetFlag(FLAGS_json));
   return good ? 0 : 1;
 }
 

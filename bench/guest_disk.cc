@@ -242,12 +242,7 @@ int Run(const Options& options) {
   }
   std::filesystem::remove_all(directory);
   comparison.Print();
-  const char* user_directory = getenv("BUILD_WORKING_DIRECTORY");
-  const std::string json =
-      user_directory && options.json[0] != '/'
-          ? std::string(user_directory) + "/" + options.json
-          : options.json;
-  comparison.WriteJson(json);
+  comparison.WriteJson(options.json);
   return good ? 0 : 1;
 }
 

@@ -7,11 +7,11 @@
 //
 // A real service process under its real filters; this program is the guest: it
 // writes commands into shared RAM, doorbells into memory, and finds completions
-// there. Two clients take turns: one polls for completions, as the peer's does;
-// one sleeps until its vector is signalled. The peer is SPDK's vfio-user target
-// over aio on a tmpfs file, target and client each spinning on a CPU of its
-// own. It is not run here: its figures are those measured once on such a
-// machine.
+// there. Two clients take turns: one polls for completions, as the peers' do;
+// one sleeps until its vector is signalled. The first peer is our virtio_blk,
+// under the same load. The second is SPDK's vfio-user target over aio on a
+// tmpfs file, target and client each spinning on a CPU of its own. It is not
+// run here: its figures are those measured once on such a machine.
 //
 // --queue_threads compares ours with itself: so many threads beside one, both
 // with --queues queue pairs that the load fills in turn.
@@ -36,7 +36,9 @@
 #include "absl/strings/str_cat.h"
 #include "bench/device_load.h"
 #include "bench/nvme_target.h"
+#include "bench/random_disk.h"
 #include "bench/report.h"
+#include "bench/virtio_service.h"
 #include "proto/service_config.pb.h"
 #include "proto/service_fds.h"
 #include "services/runtime/testing/frame_rig.h"
@@ -55,20 +57,15 @@ ABSL_FLAG(bool, idle, false, "show what our idle service costs");
 namespace bulkhead::bench {
 namespace {
 
-constexpr uint64_t kImageBytes = uint64_t{512} << 20;
+constexpr double kPolls = 1e9;  // us: a client that never sleeps
 constexpr char kPolling[] = "polling client";
+constexpr char kVirtio[] = "virtio_blk";
 constexpr char kSpdk[] = "spdk, published";
 constexpr char kSleeping[] = "interrupts";
 constexpr char kThreads[] = "several threads";
 constexpr char kOneThread[] = "one thread";
 
-void Shell(const std::string& command) {
-  if (system(command.c_str()) == 0) return;
-  fprintf(stderr, "failed: %s\n", command.c_str());
-  exit(1);
-}
-
-// The peer's IOPS; 0 where there is no figure.
+// SPDK's IOPS; 0 where there is no figure.
 double Spdk(const Load& load) {
   if (load.bytes == 128 << 10) return 8 * (load.write ? 3546 : 4498);
   if (load.depth == 1) return load.write ? 245e3 : 283e3;
@@ -76,10 +73,10 @@ double Spdk(const Load& load) {
   return load.write ? 0 : 469e3;
 }
 
-class Bulkhead {
+class NvmeService {
  public:
-  Bulkhead(const std::string& image, bool qcow2, bool interrupts,
-           unsigned queues = 1, unsigned threads = 1) {
+  NvmeService(const std::string& image, bool qcow2, bool interrupts,
+              unsigned queues = 1, unsigned threads = 1) {
     disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
     ServiceConfig config;
     config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
@@ -93,10 +90,10 @@ class Bulkhead {
     options.ram_bytes = NvmeTarget::kRamBytes;
     rig_ = FrameRig::Spawn("services/nvme/service", policy::Nvme(), config,
                            {disk_}, options);
-    target_ =
-        std::make_unique<NvmeTarget>(*rig_, kImageBytes, interrupts, queues);
+    target_ = std::make_unique<NvmeTarget>(*rig_, RandomDisk::kBytes,
+                                           interrupts, queues);
   }
-  ~Bulkhead() {
+  ~NvmeService() {
     rig_->Finish();
     close(disk_);
   }
@@ -118,25 +115,15 @@ class Bench {
  public:
   Bench()
       : qcow2_(absl::GetFlag(FLAGS_format) == "qcow2"),
-        directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-nvme-",
-                                getpid())),
-        image_(directory_ + "/disk"),
+        disk_(absl::GetFlag(FLAGS_dir), qcow2_),
+        image_(disk_.path()),
         comparison_(
             absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
                          absl::GetFlag(FLAGS_dir)),
             absl::GetFlag(FLAGS_queue_threads) > 0
                 ? std::vector<std::string>{kThreads, kOneThread}
-                : std::vector<std::string>{kPolling, kSpdk, kSleeping}) {
-    std::filesystem::create_directories(directory_);
-    Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
-    if (qcow2_) {
-      Shell("qemu-img convert -f raw -O qcow2 " + image_ + ".raw " + image_ +
-            " && rm " + image_ + ".raw");
-    } else {
-      std::filesystem::rename(image_ + ".raw", image_);
-    }
-  }
-  ~Bench() { std::filesystem::remove_all(directory_); }
+                : std::vector<std::string>{kPolling, kVirtio, kSpdk, kSleeping},
+            /*judged=*/2) {}
 
   bool Compare() {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
@@ -153,7 +140,10 @@ class Bench {
           continue;
         }
         comparison_.Figure(load.name, "IOPS", true, 1.0);
+        // Who goes first changes from round to round.
+        if (round % 2 != 0) MeasureVirtio(load);
         Measure(load, /*interrupts=*/false, kPolling);
+        if (round % 2 == 0) MeasureVirtio(load);
         Measure(load, /*interrupts=*/true, kSleeping);
         if (!qcow2_ && Spdk(load) > 0) {
           comparison_.Add(load.name, kSpdk, Spdk(load));
@@ -161,40 +151,21 @@ class Bench {
       }
     }
     const bool met = comparison_.Print();
-    if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
-      const char* user = getenv("BUILD_WORKING_DIRECTORY");
-      comparison_.WriteJson(json[0] != '/' && user != nullptr
-                                ? absl::StrCat(user, "/", json)
-                                : json);
-    }
+    comparison_.WriteJson(absl::GetFlag(FLAGS_json));
     return met;
   }
 
-  // A service that has just worked, and then has nothing to do.
   void Idle() {
-    Bulkhead ours(image_, qcow2_, true);
-    RunLoad(ours.target(), {.name = "", .depth = 32, .seconds = 0.5}, 50);
-    const timespec settle = {0, 200'000'000};
-    nanosleep(&settle, nullptr);
-    const auto before = ours.Statistics();
-    const uint64_t cpu = CpuNanoseconds(ours.target().server());
-    const timespec pause = {10, 0};
-    nanosleep(&pause, nullptr);
-    const uint64_t used = CpuNanoseconds(ours.target().server()) - cpu;
-    auto after = ours.Statistics();
-    printf("idle for 10 s: %.1f us of CPU, %lu sleeps (two of them ours)\n",
-           static_cast<double>(used) / 1e3,
-           after["sleeps"] - before.at("sleeps"));
+    NvmeService ours(image_, qcow2_, true);
+    ShowIdle(ours.target(), [&] { return ours.Statistics(); });
   }
 
  private:
   void Measure(const Load& load, bool interrupts, const char* who,
                unsigned queues = 1, unsigned threads = 1) {
-    Bulkhead ours(image_, qcow2_, interrupts, queues, threads);
-    Load warm = load;
-    warm.seconds = load.seconds / 5;
-    const double spin_us = interrupts ? 0 : 1e9;
-    RunLoad(ours.target(), warm, spin_us);
+    NvmeService ours(image_, qcow2_, interrupts, queues, threads);
+    const double spin_us = interrupts ? 0 : kPolls;
+    RunLoad(ours.target(), WarmUp(load), spin_us);
     const uint64_t before = ours.SystemCalls();
     const LoadResult result = RunLoad(ours.target(), load, spin_us);
     const uint64_t calls = ours.SystemCalls() - before;
@@ -211,8 +182,26 @@ class Bench {
     fflush(stdout);
   }
 
+  void MeasureVirtio(const Load& load) {
+    VirtioService peer({.image = image_,
+                        .qcow2 = qcow2_,
+                        .spin_us = absl::GetFlag(FLAGS_spin_us)});
+    RunLoad(peer.target(), WarmUp(load), kPolls);
+    const LoadResult result = RunLoad(peer.target(), load, kPolls);
+    comparison_.Add(load.name, kVirtio, result.iops);
+    printf("%-28s %-15s %9.0f IOPS  p50 %7.1f us  p99 %7.1f us\n",
+           load.name.c_str(), kVirtio, result.iops, result.p50_us,
+           result.p99_us);
+    fflush(stdout);
+  }
+
+  static Load WarmUp(Load load) {
+    load.seconds /= 5;
+    return load;
+  }
+
   const bool qcow2_;
-  const std::string directory_;
+  const RandomDisk disk_;
   const std::string image_;
   Comparison comparison_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -31,8 +32,11 @@ double Median(std::vector<double> values) {
   return Quantile(std::move(values), 0.5);
 }
 
-Comparison::Comparison(std::string title, std::vector<std::string> contestants)
-    : title_(std::move(title)), contestants_(std::move(contestants)) {}
+Comparison::Comparison(std::string title, std::vector<std::string> contestants,
+                       size_t judged)
+    : title_(std::move(title)),
+      contestants_(std::move(contestants)),
+      judged_(judged) {}
 
 Comparison::Row* Comparison::Find(const std::string& figure) {
   for (Row& row : rows_) {
@@ -89,7 +93,7 @@ bool Comparison::Print() const {
     for (size_t i = 1; i < contestants_.size(); ++i) {
       const double ratio = Ratio(row, contestants_[0], contestants_[i]);
       if (ratio > 0) printf("   %.2fx", ratio);
-      if (i != 1 || row.aim <= 0 || ratio <= 0) continue;
+      if (i > judged_ || row.aim <= 0 || ratio <= 0) continue;
       const bool met = row.more_is_better ? ratio >= row.aim : ratio <= row.aim;
       all_met = all_met && met;
       printf(" (aim %s %.2f: %s)", row.more_is_better ? ">=" : "<=", row.aim,
@@ -102,6 +106,7 @@ bool Comparison::Print() const {
 }
 
 bool Comparison::WriteJson(const std::string& path) const {
+  if (path.empty()) return true;
   nlohmann::json figures = nlohmann::json::array();
   for (const Row& row : rows_) {
     figures.push_back({{"figure", row.name},
@@ -110,7 +115,10 @@ bool Comparison::WriteJson(const std::string& path) const {
                        {"aim", row.aim},
                        {"samples", row.samples}});
   }
-  std::ofstream out(path);
+  const char* user = getenv("BUILD_WORKING_DIRECTORY");
+  std::ofstream out(path[0] == '/' || user == nullptr
+                        ? path
+                        : std::string(user) + "/" + path);
   out << nlohmann::json{{"title", title_}, {"figures", figures}}.dump(2)
       << "\n";
   return out.good();

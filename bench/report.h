@@ -25,11 +25,13 @@ double Quantile(std::vector<double> values, double part);
 
 class Comparison {
  public:
-  // The contestants, ours first.
-  Comparison(std::string title, std::vector<std::string> contestants);
+  // The contestants, ours first. The aims are for so many of the peers, from
+  // the first.
+  Comparison(std::string title, std::vector<std::string> contestants,
+             size_t judged = 1);
 
   // What is compared: its unit, whether more is better, and the aim of
-  // ours / first peer ("at least" when more is better, else "at most"); 0:
+  // ours / judged peer ("at least" when more is better, else "at most"); 0:
   // none.
   void Figure(const std::string& figure, const std::string& unit,
               bool more_is_better, double aim = 0);
@@ -40,7 +42,8 @@ class Comparison {
 
   // Prints the table. True if every aim is met.
   bool Print() const;
-  // Everything measured, as JSON, for plots.
+  // Everything measured, as JSON, for plots. A relative path begins where the
+  // user called `bazel run`; none: nothing is written.
   bool WriteJson(const std::string& path) const;
 
  private:
@@ -58,6 +61,7 @@ class Comparison {
 
   std::string title_;
   std::vector<std::string> contestants_;
+  const size_t judged_;
   std::vector<Row> rows_;
 };
 

@@ -301,9 +301,7 @@ int Run() {
     }
   }
   const bool met = comparison.Print();
-  if (!absl::GetFlag(FLAGS_json).empty()) {
-    comparison.WriteJson(absl::GetFlag(FLAGS_json));
-  }
+  comparison.WriteJson(absl::GetFlag(FLAGS_json));
   Shell("rm -f " + directory + "/bulkhead-bench-*");
   return met ? 0 : 1;
 }

@@ -21,8 +21,6 @@
 //
 // --idle instead shows what our service costs when nothing happens.
 
-#include "policy/virtio_blk.h"
-
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -45,13 +43,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "bench/device_load.h"
+#include "bench/random_disk.h"
 #include "bench/report.h"
 #include "bench/vhost_user.h"
+#include "bench/virtio_service.h"
 #include "bench/virtio_target.h"
 #include "proto/service_config.pb.h"
 #include "services/block/open.h"
-#include "services/runtime/testing/frame_rig.h"
-#include "services/virtio/testing/pci_driver.h"
 #include "tests/support/process.h"
 
 ABSL_FLAG(std::string, dir, "/dev/shm", "where the image lies");
@@ -73,7 +71,6 @@ ABSL_FLAG(bool, idle, false, "show what our idle service costs");
 namespace bulkhead::bench {
 namespace {
 
-constexpr uint64_t kImageBytes = uint64_t{512} << 20;
 constexpr char kOurs[] = "bulkhead";
 constexpr char kThreads[] = "several threads";
 constexpr char kOneThread[] = "one thread";
@@ -83,78 +80,13 @@ constexpr char kNative[] = "qsd native";
 constexpr char kInProcess[] = "in process";
 constexpr char kLibrary[] = "in process, calls";
 
-void Shell(const std::string& command) {
-  if (system(command.c_str()) == 0) return;
-  fprintf(stderr, "failed: %s\n", command.c_str());
-  exit(1);
+VirtioService::Options Ours(const std::string& image, bool qcow2) {
+  return {.image = image,
+          .qcow2 = qcow2,
+          .packed = absl::GetFlag(FLAGS_packed),
+          .throw_away = absl::GetFlag(FLAGS_throw_away),
+          .spin_us = absl::GetFlag(FLAGS_spin_us)};
 }
-
-// ---- ours
-
-class Bulkhead {
- public:
-  Bulkhead(const std::string& image, bool qcow2, unsigned queues = 1,
-           unsigned threads = 1) {
-    disk_ = open(image.c_str(), O_RDWR | O_CLOEXEC);
-    ServiceConfig config;
-    config.mutable_polling()->set_spin_limit_us(absl::GetFlag(FLAGS_spin_us));
-    config.mutable_virtio_blk()->set_serial("bench");
-    config.mutable_virtio_blk()->set_queues(queues);
-    config.mutable_virtio_blk()->set_queue_threads(threads);
-    BackendConfig* backend = config.add_backends();
-    backend->mutable_image()->set_fd(7);
-    backend->mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
-    backend->set_ignore_flush(absl::GetFlag(FLAGS_throw_away));
-    FrameRig::Options options;
-    options.ram_bytes = kRamBytes;
-    rig_ = FrameRig::Spawn("services/virtio_blk/service", policy::VirtioBlk(),
-                           config, {disk_}, options);
-    rig_->Connect(MSIX, 1);
-    driver_ = std::make_unique<virtio::PciDriver>(
-        [this](uint32_t region, uint64_t offset, unsigned size) {
-          return rig_->Read(region, offset, size);
-        },
-        [this](uint32_t region, uint64_t offset, unsigned size,
-               uint64_t value) { rig_->Write(region, offset, size, value); });
-    virtio::PciDriver& driver = *driver_;
-    driver.EnableMsix(true);
-    const bool packed = absl::GetFlag(FLAGS_packed);
-    uint64_t features = driver.DeviceFeatures();
-    if (!packed) features &= ~virtio::kFeaturePacked;
-    if (!driver.Reset() || !driver.Negotiate(features)) {
-      fprintf(stderr, "the device does not start\n");
-      exit(1);
-    }
-    target_ = std::make_unique<VirtioTarget>(
-        rig_->ram_base(), packed, queues, kImageBytes, rig_->pid(),
-        [this](unsigned queue) {
-          driver_->Notify(static_cast<uint16_t>(queue));
-        },
-        [this] {
-          if (!rig_->WaitForInterrupt(MSIX, 1)) {
-            fprintf(stderr, "no answer within ten seconds\n");
-            exit(1);
-          }
-        });
-    for (unsigned i = 0; i < queues; ++i) {
-      driver.SetUpQueue(static_cast<uint16_t>(i), target_->queue(i), 1);
-    }
-    driver.Start();
-  }
-  ~Bulkhead() { close(disk_); }
-
-  VirtioTarget& target() { return *target_; }
-  std::map<std::string, uint64_t> Statistics() { return rig_->Statistics(); }
-  uint64_t SystemCalls() {
-    return bench::SystemCalls(rig_->pid(), Statistics());
-  }
-
- private:
-  int disk_;
-  std::unique_ptr<FrameRig> rig_;
-  std::unique_ptr<virtio::PciDriver> driver_;
-  std::unique_ptr<VirtioTarget> target_;
-};
 
 // ---- the peer
 
@@ -201,8 +133,8 @@ class Daemon {
         nullptr, kRamBytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd_, 0));
     front_end_ = std::make_unique<VhostUser>(socket);
     target_ = std::make_unique<VirtioTarget>(
-        ram_, /*packed=*/false, /*queues=*/1, kImageBytes, process_->pid(),
-        [this](unsigned) { front_end_->Kick(); },
+        ram_, /*packed=*/false, /*queues=*/1, RandomDisk::kBytes,
+        process_->pid(), [this](unsigned) { front_end_->Kick(); },
         [this] { front_end_->Wait(); });
     front_end_->Start(ram_fd_, ram_, kRamBytes, target_->queue());
   }
@@ -258,7 +190,7 @@ class InProcess : public LoadTarget {
     close(disk_);
   }
 
-  uint64_t capacity_bytes() const override { return kImageBytes; }
+  uint64_t capacity_bytes() const override { return RandomDisk::kBytes; }
   void Add(unsigned slot, bool write, uint64_t offset_bytes,
            uint32_t bytes) override {
     Slot& request = slots_[slot];
@@ -302,9 +234,8 @@ class Bench {
  public:
   Bench()
       : qcow2_(absl::GetFlag(FLAGS_format) == "qcow2"),
-        directory_(absl::StrCat(absl::GetFlag(FLAGS_dir), "/bulkhead-vblk-",
-                                getpid())),
-        image_(directory_ + "/disk"),
+        disk_(absl::GetFlag(FLAGS_dir), qcow2_),
+        image_(disk_.path()),
         comparison_(
             absl::StrCat("virtio_blk, ", absl::GetFlag(FLAGS_format), " on ",
                          absl::GetFlag(FLAGS_dir),
@@ -313,17 +244,7 @@ class Bench {
             absl::GetFlag(FLAGS_queue_threads) > 0
                 ? std::vector<std::string>{kThreads, kOneThread}
                 : std::vector<std::string>{kOurs, kBest, kUring, kNative,
-                                           kInProcess, kLibrary}) {
-    std::filesystem::create_directories(directory_);
-    Shell("head -c 512M /dev/urandom > " + image_ + ".raw");
-    if (qcow2_) {
-      Shell("qemu-img convert -f raw -O qcow2 " + image_ + ".raw " + image_ +
-            " && rm " + image_ + ".raw");
-    } else {
-      std::filesystem::rename(image_ + ".raw", image_);
-    }
-  }
-  ~Bench() { std::filesystem::remove_all(directory_); }
+                                           kInProcess, kLibrary}) {}
 
   bool Compare() {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
@@ -338,30 +259,13 @@ class Bench {
       }
     }
     const bool met = comparison_.Print();
-    if (const std::string json = absl::GetFlag(FLAGS_json); !json.empty()) {
-      const char* user = getenv("BUILD_WORKING_DIRECTORY");
-      comparison_.WriteJson(json[0] != '/' && user != nullptr
-                                ? absl::StrCat(user, "/", json)
-                                : json);
-    }
+    comparison_.WriteJson(absl::GetFlag(FLAGS_json));
     return met;
   }
 
-  // A service that has just worked, and then has nothing to do.
   void Idle() {
-    Bulkhead ours(image_, qcow2_);
-    RunLoad(ours.target(), {.name = "", .depth = 32, .seconds = 0.5}, 50);
-    const timespec settle = {0, 200'000'000};
-    nanosleep(&settle, nullptr);
-    const auto before = ours.Statistics();
-    const uint64_t cpu = CpuNanoseconds(ours.target().server());
-    const timespec pause = {10, 0};
-    nanosleep(&pause, nullptr);
-    const uint64_t used = CpuNanoseconds(ours.target().server()) - cpu;
-    auto after = ours.Statistics();
-    printf("idle for 10 s: %.1f us of CPU, %lu sleeps (two of them ours)\n",
-           static_cast<double>(used) / 1e3,
-           after["sleeps"] - before.at("sleeps"));
+    VirtioService ours(Ours(image_, qcow2_));
+    ShowIdle(ours.target(), [&] { return ours.Statistics(); });
   }
 
  private:
@@ -420,7 +324,10 @@ class Bench {
     comparison_.Figure(load.name + " CPU", "us of the server per request",
                        false);
     for (const unsigned count : {threads, 1u}) {
-      Bulkhead ours(image_, qcow2_, absl::GetFlag(FLAGS_queues), count);
+      VirtioService::Options options = Ours(image_, qcow2_);
+      options.queues = absl::GetFlag(FLAGS_queues);
+      options.threads = count;
+      VirtioService ours(options);
       Measure(ours.target(), load, count == 1 ? kOneThread : kThreads);
     }
   }
@@ -439,7 +346,7 @@ class Bench {
   }
 
   void MeasureOurs(const Load& load) {
-    Bulkhead ours(image_, qcow2_);
+    VirtioService ours(Ours(image_, qcow2_));
     uint64_t calls = 0;
     Measure(ours.target(), load, kOurs,
             [&] { calls = ours.SystemCalls() - calls; });
@@ -452,7 +359,7 @@ class Bench {
     double best = 0;
     LoadResult best_result;
     for (const bool native : {false, true}) {
-      Daemon daemon(image_, qcow2_, native, directory_);
+      Daemon daemon(image_, qcow2_, native, disk_.directory());
       const double value =
           Measure(daemon.target(), load, native ? kNative : kUring);
       if (value > best) {
@@ -466,7 +373,7 @@ class Bench {
   }
 
   const bool qcow2_;
-  const std::string directory_;
+  const RandomDisk disk_;
   const std::string image_;
   Comparison comparison_;
   LoadResult last_;

@@ -9,6 +9,9 @@ namespace {
 
 // Entries of a list that are copied out at one time.
 constexpr uint64_t kEntriesAtOnce = 64;
+// Pages of a list that are translated together. Each may lie in a mapping of
+// its own: Append has room for twice as many pieces.
+constexpr uint64_t kRunPages = 8;
 
 class Mapper {
  public:
@@ -42,7 +45,7 @@ class Mapper {
 
 bool Mapper::Append(uint64_t address, uint64_t size_bytes, uint16_t location) {
   // A piece lies in one mapping, or straddles a few.
-  std::array<iovec, 16> pieces;
+  std::array<iovec, 2 * kRunPages> pieces;
   size_t count = 0;
   if (!dma_.Translate(address, size_bytes, direction_, pieces.data(),
                       pieces.size(), &count)) {
@@ -91,10 +94,13 @@ Outcome Mapper::MapPrps(const Command& command, unsigned page_bits) {
 // A list ends at its page's end; if data remain, its last entry points to the
 // next one. Each but the first holds at least 511 data entries, so even a list
 // that points to itself ends with the data.
+// Pages that follow each other are translated together.
 Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
-  while (left_ > 0) {
+  uint64_t run = 0;
+  uint64_t run_bytes = 0;
+  while (left_ > run_bytes) {
     const uint64_t room = (page_bytes - list % page_bytes) / 8;
-    const uint64_t needed = (left_ + page_bytes - 1) / page_bytes;
+    const uint64_t needed = (left_ - run_bytes + page_bytes - 1) / page_bytes;
     const bool chained = needed > room;
     uint64_t entries = chained ? room : needed;
     std::array<Le64, kEntriesAtOnce> copied;
@@ -115,14 +121,19 @@ Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
           next_list = entry;
           break;
         }
-        if (!Append(entry, std::min(left_, page_bytes), kAtPrp2)) {
-          return failure_;
+        if (entry != run + run_bytes || run_bytes >= kRunPages * page_bytes) {
+          if (run_bytes > 0 && !Append(run, run_bytes, kAtPrp2)) {
+            return failure_;
+          }
+          run = entry;
+          run_bytes = 0;
         }
+        run_bytes += std::min(left_ - run_bytes, page_bytes);
       }
     }
     list = next_list;
   }
-  return {};
+  return Append(run, run_bytes, kAtPrp2) ? Outcome{} : failure_;
 }
 
 Outcome Mapper::TakeDescriptor(const SglDescriptor& descriptor,

@@ -91,6 +91,27 @@ TEST_F(DataPointerTest, NeighbouringPagesBecomeOneSegment) {
   EXPECT_EQ(segments_.first[0].iov_len, 1u << 20);
 }
 
+// Neighbours of the bus may be strangers in the host.
+TEST_F(DataPointerTest, EachPageMayLieInAMappingOfItsOwn) {
+  constexpr uint64_t kPages = 200;
+  constexpr uint64_t kBus = 0x100000;
+  context_.memory().Unmap({kBus}, kPages * 4096);
+  std::vector<uint64_t> entries;
+  for (uint64_t i = 0; i < kPages; ++i) {
+    const uint64_t ram = kBus + (kPages - 1 - i) * 4096;
+    ASSERT_TRUE(
+        context_.memory().Map({kBus + i * 4096}, 4096, ram, true, true).ok());
+    if (i > 0) entries.push_back(kBus + i * 4096);
+  }
+  SetList(0x8000, entries);
+  ASSERT_TRUE(Map(Prps(kBus, 0x8000), kPages * 4096 - 512).ok());
+  ASSERT_EQ(segments_.count, kPages);
+  for (size_t i = 0; i < kPages; ++i) {
+    EXPECT_EQ(Offset(i), kBus + (kPages - 1 - i) * 4096);
+    EXPECT_EQ(segments_.first[i].iov_len, i + 1 < kPages ? 4096u : 3584u);
+  }
+}
+
 TEST_F(DataPointerTest, AListGoesOnInTheNextWhereItsPageEnds) {
   // Three entries fit before the page's end: two pages, and the next list.
   SetList(0x8000 + 509 * 8, {0x20000, 0x30000, 0x9000});

@@ -149,16 +149,26 @@ void FrameDriver::Ring(unsigned pair) {
 
 bool FrameDriver::Take(Completion* completion, unsigned pair) {
   Pair& p = pairs_[pair];
-  const uint64_t at = CqOf(pair) + p.head * sizeof *completion;
-  if ((Load32(at + 12) >> 16 & 1) != p.phase) return false;
-  std::memcpy(completion, ram_ + at, sizeof *completion);
-  const uint32_t old = p.head;
+  if (!HasCompletion(pair)) return false;
+  std::memcpy(completion, ram_ + CqOf(pair) + p.head * sizeof *completion,
+              sizeof *completion);
   if (++p.head == kEntries) {
     p.head = 0;
     p.phase ^= 1;
   }
-  RingDoorbell(8 * pair + 4, p.head, old);
+  // Once for all that have come together, as Linux does.
+  if (!HasCompletion(pair)) {
+    const uint32_t old = p.head_rung;
+    p.head_rung = p.head;
+    RingDoorbell(8 * pair + 4, p.head, old);
+  }
   return true;
+}
+
+bool FrameDriver::HasCompletion(unsigned pair) const {
+  const Pair& p = pairs_[pair];
+  const uint32_t last = Load32(CqOf(pair) + p.head * sizeof(Completion) + 12);
+  return (last >> 16 & 1) == p.phase;
 }
 
 Completion FrameDriver::Run(const Command& command, unsigned pair) {

@@ -48,6 +48,7 @@ class FrameDriver {
   uint64_t register_doorbells() const { return register_doorbells_; }
 
  private:
+  bool HasCompletion(unsigned pair) const;
   uint32_t Load32(uint64_t at) const;
   void Store32(uint64_t at, uint32_t value);
   void RingDoorbell(uint64_t offset, uint32_t now, uint32_t old);
@@ -61,6 +62,7 @@ class FrameDriver {
     uint32_t tail = 0;
     uint32_t rung = 0;  // the tail that the controller was told of
     uint32_t head = 0;
+    uint32_t head_rung = 0;
     uint32_t phase = 1;
   };
   std::array<Pair, kMostPairs + 1> pairs_;
