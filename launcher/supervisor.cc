@@ -106,7 +106,8 @@ ExitCode Supervisor::StartAll() {
     if (failure != kExitOk) return failure;
     if (stop_asked_) {
       TellStage(LauncherEvent::STOPPED_EARLY);
-      return kExitNotReady;
+      // The console's death asks to stop, too; that is no stop of the user's.
+      return console_->exited() ? Result() : kExitNotReady;
     }
   }
   TellStage(LauncherEvent::RUNNING);

@@ -108,6 +108,7 @@ TEST_F(OwnQemuTest, StoppedServiceLeavesTheMonitorAnswering) {
   if (HasFatalFailure()) return;
   ASSERT_TRUE(guest().WaitFor("BOOT round", kBoot)) << guest().output();
   const pid_t service = FindByCommand(services_->Descendants(), "lsi53c895a");
+  ASSERT_GT(service, 0);
   ASSERT_EQ(kill(service, SIGSTOP), 0);
 
   std::vector<double> answers_ms;

@@ -59,7 +59,7 @@ TEST_F(HostileTest, QemuThatFloodsEveryChannelHoldsNobodyUp) {
   const std::vector<pid_t> all = vm.Descendants();
   vm.Drain(Seconds(1));
   // The launcher still sees what else happens, and says it.
-  ASSERT_EQ(kill(FindByCommand(all, "lsi53c895a"), SIGKILL), 0);
+  ASSERT_TRUE(SignalByCommand(all, "lsi53c895a", SIGKILL));
   EXPECT_TRUE(vm.WaitFor("DEVICE LOST lsi0", Seconds(10)));
   // It does not obey "quit": it is killed.
   vm.Signal(SIGTERM);
@@ -88,7 +88,7 @@ TEST_F(HostileTest, ServiceThatFloodsTheLauncherHidesNothingThatOthersDo) {
   ASSERT_TRUE(vm.WaitFor("waiting for QEMU", kStart)) << vm.output();
   const std::vector<pid_t> all = vm.Descendants();
   vm.Drain(Seconds(1));
-  ASSERT_EQ(kill(FindByCommand(all, "nvme"), SIGKILL), 0);
+  ASSERT_TRUE(SignalByCommand(all, "nvme", SIGKILL));
   EXPECT_TRUE(vm.WaitFor("DEVICE LOST nvme0", Seconds(10))) << vm.output();
   vm.Signal(SIGTERM);
   EXPECT_EQ(vm.Wait(kEnd), 70) << vm.output();

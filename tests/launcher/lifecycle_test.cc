@@ -54,6 +54,12 @@ class LifecycleTest : public ::testing::Test {
     ASSERT_EQ(all_.size(), 4u) << vm->output();
   }
 
+  void KillConsole() {
+    for (const pid_t pid : all_) {
+      if (CommandLine(pid).rfind("console", 0) == 0) kill(pid, SIGKILL);
+    }
+  }
+
   void ExpectNothingLeft() {
     EXPECT_TRUE(AllGone(all_, Seconds(10)));
     EXPECT_LE(SocketFolders(), folders_before_);
@@ -130,7 +136,7 @@ TEST_F(LifecycleTest, KilledLauncherTakesEverythingWithIt) {
 TEST_F(LifecycleTest, KilledQemuIsReported) {
   Process vm(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
-  kill(FindByCommand(all_, "qemu-system"), SIGKILL);
+  ASSERT_TRUE(SignalByCommand(all_, "qemu-system", SIGKILL));
   EXPECT_EQ(vm.Wait(kEnd), 33) << vm.output();
   EXPECT_NE(vm.output().find("QEMU was killed by signal 9"), std::string::npos)
       << vm.output();
@@ -140,11 +146,12 @@ TEST_F(LifecycleTest, KilledQemuIsReported) {
 TEST_F(LifecycleTest, VmOutlivesItsDeviceAndTellsOfIt) {
   Process vm(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
-  kill(FindByCommand(all_, "lsi53c895a"), SIGKILL);
+  ASSERT_TRUE(SignalByCommand(all_, "lsi53c895a", SIGKILL));
   EXPECT_TRUE(
       vm.WaitFor("DEVICE LOST lsi0: lsi0 was killed by signal 9", Seconds(20)))
       << vm.output();
   const pid_t qemu = FindByCommand(all_, "qemu-system");
+  ASSERT_GT(qemu, 0);
   vm.Drain(Seconds(1));
   EXPECT_TRUE(vm.running());
   EXPECT_EQ(kill(qemu, 0), 0);
@@ -156,7 +163,7 @@ TEST_F(LifecycleTest, VmOutlivesItsDeviceAndTellsOfIt) {
 TEST_F(LifecycleTest, KilledShimIsADeviceLostToo) {
   Process vm(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
-  kill(FindByCommand(all_, "shim"), SIGKILL);
+  ASSERT_TRUE(SignalByCommand(all_, "shim", SIGKILL));
   EXPECT_TRUE(vm.WaitFor("DEVICE LOST lsi0: lsi0.shim", Seconds(20)))
       << vm.output();
   vm.Signal(SIGTERM);
@@ -168,9 +175,7 @@ TEST_F(LifecycleTest, KilledShimIsADeviceLostToo) {
 TEST_F(LifecycleTest, KilledConsoleEndsTheVm) {
   Process vm(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
-  for (const pid_t pid : all_) {
-    if (CommandLine(pid).rfind("console", 0) == 0) kill(pid, SIGKILL);
-  }
+  KillConsole();
   EXPECT_EQ(vm.Wait(kEnd), 1) << vm.output();
   EXPECT_NE(vm.output().find("the console process ended"), std::string::npos)
       << vm.output();
@@ -204,6 +209,17 @@ TEST_F(LifecycleTest, ClosedTerminalEndsTheVm) {
   ASSERT_TRUE(vm.WaitFor("Ctrl-A X quits", kStart)) << vm.output();
   vm.CloseTerminal();
   vm.Wait(kEnd);
+  ExpectNothingLeft();
+}
+
+TEST_F(LifecycleTest, ConsoleKilledWhileStartingIsNotTheUsersStop) {
+  Process vm(Command());
+  ASSERT_TRUE(vm.WaitFor("[1/3]", kStart)) << vm.output();
+  all_ = vm.Descendants();
+  KillConsole();
+  EXPECT_EQ(vm.Wait(kEnd), 1) << vm.output();
+  EXPECT_NE(vm.output().find("the console process ended"), std::string::npos)
+      << vm.output();
   ExpectNothingLeft();
 }
 

@@ -220,6 +220,12 @@ pid_t FindByCommand(const std::vector<pid_t>& pids, const std::string& text) {
   return -1;
 }
 
+bool SignalByCommand(const std::vector<pid_t>& pids, const std::string& text,
+                     int signal) {
+  const pid_t pid = FindByCommand(pids, text);
+  return pid > 0 && kill(pid, signal) == 0;
+}
+
 bool AllGone(const std::vector<pid_t>& pids, Seconds timeout) {
   const Clock::time_point end = After(timeout);
   for (;;) {

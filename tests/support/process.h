@@ -82,6 +82,9 @@ class Process {
 std::string CommandLine(pid_t pid);
 // The first of `pids` whose command line holds `text`; -1: none.
 pid_t FindByCommand(const std::vector<pid_t>& pids, const std::string& text);
+// Sends it a signal; false: there is none. (kill takes -1 for everybody.)
+bool SignalByCommand(const std::vector<pid_t>& pids, const std::string& text,
+                     int signal);
 // True once no process of `pids` lives (zombies count as gone).
 bool AllGone(const std::vector<pid_t>& pids, Seconds timeout);
 
