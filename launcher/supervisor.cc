@@ -106,8 +106,8 @@ ExitCode Supervisor::StartAll() {
     if (failure != kExitOk) return failure;
     if (stop_asked_) {
       TellStage(LauncherEvent::STOPPED_EARLY);
-      // The console's death asks to stop, too; that is no stop of the user's.
-      return console_->exited() ? Result() : kExitNotReady;
+      // The console's death asks to stop, too: Result tells of it.
+      return console_->exited() ? kExitOk : kExitNotReady;
     }
   }
   TellStage(LauncherEvent::RUNNING);
@@ -255,7 +255,8 @@ ExitCode Supervisor::Result() const {
   ExitCode code = kExitOk;
   for (const auto& process : processes_) {
     if (process->death().violation) return kExitViolation;
-    if (process.get() != qemu_ && !process->ended_well()) {
+    // The console is the first: others may have ended badly for want of it.
+    if (code == kExitOk && process.get() != qemu_ && !process->ended_well()) {
       code = process.get() == console_ ? kExitInternal : kExitDeviceCrashed;
     }
   }

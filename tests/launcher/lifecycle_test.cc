@@ -160,9 +160,11 @@ TEST_F(LifecycleTest, VmOutlivesItsDeviceAndTellsOfIt) {
   ExpectNothingLeft();
 }
 
+// While nobody asks it for anything: a QEMU that waits for its answer aborts.
 TEST_F(LifecycleTest, KilledShimIsADeviceLostToo) {
   Process vm(Command());
   ASSERT_NO_FATAL_FAILURE(Start(&vm));
+  ASSERT_TRUE(vm.WaitFor("No bootable device", kStart)) << vm.output();
   ASSERT_TRUE(SignalByCommand(all_, "shim", SIGKILL));
   EXPECT_TRUE(vm.WaitFor("DEVICE LOST lsi0: lsi0.shim", Seconds(20)))
       << vm.output();

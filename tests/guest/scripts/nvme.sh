@@ -4,8 +4,14 @@
 . /bulkhead/lib.sh
 
 wait_for_block nvme0n1 30 && wait_for_block nvme0n2 30 || exit 1
-small=/dev/nvme0n1
-large=/dev/nvme0n2
+# The kernel names namespaces in the order in which it finds them.
+namespace() {
+  for disk in /sys/block/nvme0n*; do
+    if [ "$(cat "$disk/nsid")" = "$1" ]; then echo "/dev/${disk##*/}"; fi
+  done
+}
+small=$(namespace 1)
+large=$(namespace 2)
 failures=0
 
 # expect TITLE TEXT COMMAND...: the command succeeds and says TEXT.

@@ -9,6 +9,8 @@ block_at() { basename "/sys/bus/scsi/devices/0:0:$1:$2/block"/*; }
 disk=/dev/$(block_at 0 0)
 large=/dev/$(block_at 0 3)
 fixed=/dev/$(block_at 2 0)
+# The kernel lets nobody write to the block device; past it, the unit refuses.
+generic=/dev/$(basename /sys/bus/scsi/devices/0:0:2:0/scsi_generic/*)
 cd=/dev/sr0
 
 # ask TITLE COMMAND...
@@ -22,6 +24,16 @@ ask() {
 
 # set_cache TYPE: MODE SELECT by way of the kernel's disk driver.
 set_cache() { for file in /sys/class/scsi_disk/*/cache_type; do echo "$1" >"$file"; done; }
+# ready DEVICE TIMES: TEST UNIT READY so often; the last one's status counts.
+# (sg_turs of some versions cannot do it more than once.)
+ready() {
+  status=0
+  for _ in $(seq "$2"); do
+    sg_raw "$1" 00 00 00 00 00 00
+    status=$?
+  done
+  return $status
+}
 fill() { yes bulkhead | dd of="$disk" bs=1M count=4 iflag=fullblock conv=fsync; }
 same() { dd if="$disk" bs="$1" skip="$2" count="$3" 2>/dev/null | cmp - "$4"; }
 zeroes() { dd if=/dev/zero bs="$1" count="$2" of=/tmp/zeroes 2>/dev/null; }
@@ -44,7 +56,7 @@ ask "unknown vpd page" sg_vpd --page=0xc7 "$disk"
 ask "capacity 10" sg_readcap "$disk"
 ask "capacity 16" sg_readcap --16 "$disk"
 ask "luns" sg_luns "$disk"
-ask "ready" sg_turs "$disk"
+ask "ready" ready "$disk" 1
 ask "sense" sg_requests "$disk"
 ask "sense as descriptors" sg_requests --desc "$disk"
 ask "all opcodes" sg_opcodes "$disk"
@@ -90,9 +102,9 @@ ask "write same with unmap" sg_write_same --16 --unmap --lba=128 --num=64 "$disk
 ask "discard of the whole disk" blkdiscard "$disk"
 
 ask "stop" sg_start --stop "$disk"
-ask "not ready" sg_turs "$disk"
+ask "not ready" ready "$disk" 1
 ask "start" sg_start --start "$disk"
-ask "ready again" sg_turs "$disk"
+ask "ready again" ready "$disk" 1
 
 # READ (10) of a block that is not there; an opcode that no disk has; NACA.
 ask "read beyond the end" sg_raw -r 512 "$disk" 28 00 ff ff ff f0 00 00 01 00
@@ -101,10 +113,11 @@ ask "format" sg_raw "$disk" 04 00 00 00 00 00
 ask "naca" sg_raw "$disk" 00 00 00 00 00 04
 ask "device reset" sg_reset --device "$disk"
 ask "bus reset" sg_reset --bus "$disk"
-ask "ready after the reset" sg_turs --number=3 "$disk"
+ask "ready after the reset" ready "$disk" 3
 ask "write and read after the reset" sh -c "yes again | dd of=$disk bs=4096 count=64 iflag=fullblock conv=fsync && head -c 6 $disk"
 
 ask "cd inquiry" sg_inq "$cd"
+ask "cd serial number" sg_vpd --page=sn "$cd"
 ask "cd capacity" sg_readcap "$cd"
 ask "cd opcodes" sg_opcodes "$cd"
 ask "cd mode pages" sg_modes "$cd"
@@ -119,23 +132,21 @@ ask "cd numbers" cmp /mnt/numbers.txt /tmp/numbers
 ask "cd eject while mounted" sg_start --eject "$cd"
 ask "cd unmount" umount /mnt
 ask "cd eject" sg_start --eject "$cd"
-ask "cd tray open" sg_turs "$cd"
+ask "cd tray open" ready "$cd" 1
 ask "cd load" sg_start --load "$cd"
-ask "cd ready again" sg_turs --number=2 "$cd"
+ask "cd ready again" ready "$cd" 2
 
 # Another logical unit of the same target, with blocks of 4096 bytes; another
 # target, whose disk is read-only.
 modprobe -q ext4
-ask "large blocks after the reset" sg_turs --number=2 "$large"
-ask "read-only after the reset" sg_turs --number=2 "$fixed"
+ask "large blocks after the reset" ready "$large" 2
+ask "read-only after the reset" ready "$generic" 2
 ask "large blocks" sg_readcap --16 "$large"
 ask "large blocks beyond the end" sg_raw -r 4096 "$large" 28 00 00 00 10 00 00 00 01 00
 ask "large blocks with a file system" files "$large"
 ask "read-only mode pages" sg_modes --page=8 "$fixed"
 ask "read-only to the kernel" cat "/sys/block/${fixed#/dev/}/ro"
 ask "read-only provisioning" sg_vpd --page=lbpv "$fixed"
-# The kernel lets nobody write to its block device; past it, the unit refuses.
-generic=/dev/$(basename /sys/bus/scsi/devices/0:0:2:0/scsi_generic/*)
 ask "read-only write" sg_raw -s 512 -i /tmp/one "$generic" 2a 00 00 00 00 00 00 00 01 00
 ask "read-only unmap" sg_unmap --lba=0 --num=1 --force "$generic"
 ask "read-only read" dd if="$fixed" of=/dev/null bs=1M count=1
