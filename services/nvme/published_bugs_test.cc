@@ -127,6 +127,12 @@ TEST(NvmePublishedBugsTest, QueuesDeletedAndMadeAgainUnderLoad) {
   }
 }
 
+// A guest's store: of its races, ThreadSanitizer has nothing to say.
+__attribute__((no_sanitize("thread"))) void StoreAsGuest(std::byte* at,
+                                                         uint8_t value) {
+  *reinterpret_cast<volatile uint8_t*>(at) = value;
+}
+
 // Commands, lists and doorbells change while they are read.
 TEST(NvmePublishedBugsTest, ARacingMutatorGetsStatusesAndNothingElse) {
   ControllerRig rig({.capacity_bytes = 1 << 20});
@@ -141,8 +147,7 @@ TEST(NvmePublishedBugsTest, ARacingMutatorGetsStatusesAndNothingElse) {
       const uint64_t at[] = {rig.SqAt(1) + random % 4096,
                              kLists + random % 4096, kShadowAt + random % 520};
       for (const uint64_t where : at) {
-        __atomic_store_n(reinterpret_cast<uint8_t*>(ram + where),
-                         static_cast<uint8_t>(random >> 16), __ATOMIC_RELAXED);
+        StoreAsGuest(ram + where, static_cast<uint8_t>(random >> 16));
       }
     }
   });
