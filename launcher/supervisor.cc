@@ -107,7 +107,8 @@ ExitCode Supervisor::StartAll() {
     if (stop_asked_) {
       TellStage(LauncherEvent::STOPPED_EARLY);
       // The console's death asks to stop, too: Result tells of it.
-      return console_->exited() ? kExitOk : kExitNotReady;
+      const bool died = console_->exited() && !console_->ended_well();
+      return died ? kExitOk : kExitNotReady;
     }
   }
   TellStage(LauncherEvent::RUNNING);

@@ -24,14 +24,17 @@ ask() {
 
 # set_cache TYPE: MODE SELECT by way of the kernel's disk driver.
 set_cache() { for file in /sys/class/scsi_disk/*/cache_type; do echo "$1" >"$file"; done; }
-# ready DEVICE TIMES: TEST UNIT READY so often; the last one's status counts.
-# (sg_turs of some versions cannot do it more than once.)
+# ready DEVICE TIMES: TEST UNIT READY so often; the last one's status counts, and
+# how many failed is said. (sg_turs of some versions can do it only once.)
 ready() {
   status=0
+  errors=0
   for _ in $(seq "$2"); do
     sg_raw "$1" 00 00 00 00 00 00
     status=$?
+    [ "$status" = 0 ] || errors=$((errors + 1))
   done
+  echo "errors=$errors"
   return $status
 }
 fill() { yes bulkhead | dd of="$disk" bs=1M count=4 iflag=fullblock conv=fsync; }
