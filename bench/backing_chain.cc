@@ -152,7 +152,7 @@ int Run() {
                         {"depth 4", "depth 1"});
   for (const unsigned depth : {1u, 32u}) {
     const std::string figure = absl::StrCat("4k read, queue depth ", depth);
-    comparison.Figure(figure, "IOPS", /*more_is_better=*/true, 0.9);
+    comparison.Figure(figure, "IOPS", /*more_is_better=*/true, {0.9});
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
       comparison.Add(figure, "depth 4", Iops(chain, depth));
       comparison.Add(figure, "depth 1", Iops({flat}, depth));

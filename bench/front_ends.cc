@@ -113,9 +113,9 @@ int Main() {
                               ? "four ways out of QEMU, 16-bit guest under KVM"
                               : "four ways out of QEMU, 16-bit guest under TCG",
                           names);
-  table.Figure(kRead, "us", /*more_is_better=*/false, 1.2);
+  table.Figure(kRead, "us", /*more_is_better=*/false, {1.2});
   table.Figure(kWrite, "us", /*more_is_better=*/false);
-  table.Figure(kDisk, "MiB/s", /*more_is_better=*/true, 1.0);
+  table.Figure(kDisk, "MiB/s", /*more_is_better=*/true, {1.0});
   for (int boot = 0; boot < kBoots; ++boot) {
     for (const Way& way : kWays) Measure(way, has_kvm, &table);
   }

@@ -209,7 +209,7 @@ bool Measure(const std::vector<std::string>& command, const Options& options,
     // Depth 1 is the cost of one round; deeper, and in sequence, we must lead.
     const double aim =
         !large && fields["depth"] == "1" ? options.contest.depth_1_aim : 1.0;
-    comparison->Figure(what, large ? "MiB/s" : "IOPS", true, aim);
+    comparison->Figure(what, large ? "MiB/s" : "IOPS", true, {aim});
     comparison->Add(what, contestant,
                     atof(fields[large ? "mib_s" : "iops"].c_str()));
   }

@@ -117,13 +117,12 @@ class Bench {
       : qcow2_(absl::GetFlag(FLAGS_format) == "qcow2"),
         disk_(absl::GetFlag(FLAGS_dir), qcow2_),
         image_(disk_.path()),
-        comparison_(
-            absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
-                         absl::GetFlag(FLAGS_dir)),
-            absl::GetFlag(FLAGS_queue_threads) > 0
-                ? std::vector<std::string>{kThreads, kOneThread}
-                : std::vector<std::string>{kPolling, kVirtio, kSpdk, kSleeping},
-            /*judged=*/2) {}
+        comparison_(absl::StrCat("nvme, ", absl::GetFlag(FLAGS_format), " on ",
+                                 absl::GetFlag(FLAGS_dir)),
+                    absl::GetFlag(FLAGS_queue_threads) > 0
+                        ? std::vector<std::string>{kThreads, kOneThread}
+                        : std::vector<std::string>{kPolling, kVirtio, kSpdk,
+                                                   kSleeping}) {}
 
   bool Compare() {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
@@ -139,7 +138,7 @@ class Bench {
           Measure(load, /*interrupts=*/true, kOneThread, queues, 1);
           continue;
         }
-        comparison_.Figure(load.name, "IOPS", true, 1.0);
+        comparison_.Figure(load.name, "IOPS", true, {1.0, 1.0});
         // Who goes first changes from round to round.
         if (round % 2 != 0) MeasureVirtio(load);
         Measure(load, /*interrupts=*/false, kPolling);

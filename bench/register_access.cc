@@ -286,9 +286,9 @@ bool CompareCrossings(const std::string& directory) {
   const std::string kSleeping = "no spin";
   Comparison table("register access, QEMU's side to the device and back",
                    {kOurs, kPeer, kSleeping});
-  table.Figure(kLoad, "us", /*more_is_better=*/false, 1.3);
-  table.Figure(kShadowed, "us", /*more_is_better=*/false, 1.0);
-  table.Figure(kStore, "us", /*more_is_better=*/false, 1.0);
+  table.Figure(kLoad, "us", /*more_is_better=*/false, {1.3});
+  table.Figure(kShadowed, "us", /*more_is_better=*/false, {1.0});
+  table.Figure(kStore, "us", /*more_is_better=*/false, {1.0});
   for (int round = 0; round < kStarts; ++round) {
     const std::string path = directory + "/" + std::to_string(round);
     const auto measure_ours = [&](const std::string& name, uint32_t limit_us) {

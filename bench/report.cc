@@ -32,11 +32,8 @@ double Median(std::vector<double> values) {
   return Quantile(std::move(values), 0.5);
 }
 
-Comparison::Comparison(std::string title, std::vector<std::string> contestants,
-                       size_t judged)
-    : title_(std::move(title)),
-      contestants_(std::move(contestants)),
-      judged_(judged) {}
+Comparison::Comparison(std::string title, std::vector<std::string> contestants)
+    : title_(std::move(title)), contestants_(std::move(contestants)) {}
 
 Comparison::Row* Comparison::Find(const std::string& figure) {
   for (Row& row : rows_) {
@@ -46,9 +43,9 @@ Comparison::Row* Comparison::Find(const std::string& figure) {
 }
 
 void Comparison::Figure(const std::string& figure, const std::string& unit,
-                        bool more_is_better, double aim) {
+                        bool more_is_better, std::vector<double> aims) {
   if (Find(figure) == nullptr) {
-    rows_.push_back({figure, unit, more_is_better, aim, {}});
+    rows_.push_back({figure, unit, more_is_better, std::move(aims), {}});
   }
 }
 
@@ -93,10 +90,11 @@ bool Comparison::Print() const {
     for (size_t i = 1; i < contestants_.size(); ++i) {
       const double ratio = Ratio(row, contestants_[0], contestants_[i]);
       if (ratio > 0) printf("   %.2fx", ratio);
-      if (i > judged_ || row.aim <= 0 || ratio <= 0) continue;
-      const bool met = row.more_is_better ? ratio >= row.aim : ratio <= row.aim;
+      if (i > row.aims.size() || ratio <= 0) continue;
+      const double aim = row.aims[i - 1];
+      const bool met = row.more_is_better ? ratio >= aim : ratio <= aim;
       all_met = all_met && met;
-      printf(" (aim %s %.2f: %s)", row.more_is_better ? ">=" : "<=", row.aim,
+      printf(" (aim %s %.2f: %s)", row.more_is_better ? ">=" : "<=", aim,
              met ? "met" : "MISSED");
     }
     printf("\n");
@@ -112,7 +110,7 @@ bool Comparison::WriteJson(const std::string& path) const {
     figures.push_back({{"figure", row.name},
                        {"unit", row.unit},
                        {"more_is_better", row.more_is_better},
-                       {"aim", row.aim},
+                       {"aims", row.aims},
                        {"samples", row.samples}});
   }
   const char* user = getenv("BUILD_WORKING_DIRECTORY");

@@ -25,16 +25,14 @@ double Quantile(std::vector<double> values, double part);
 
 class Comparison {
  public:
-  // The contestants, ours first. The aims are for so many of the peers, from
-  // the first.
-  Comparison(std::string title, std::vector<std::string> contestants,
-             size_t judged = 1);
+  // The contestants, ours first.
+  Comparison(std::string title, std::vector<std::string> contestants);
 
-  // What is compared: its unit, whether more is better, and the aim of
-  // ours / judged peer ("at least" when more is better, else "at most"); 0:
-  // none.
+  // What is compared: its unit, whether more is better, and the aims of ours /
+  // peer ("at least" when more is better, else "at most") for the peers from
+  // the first; beside the others there is none.
   void Figure(const std::string& figure, const std::string& unit,
-              bool more_is_better, double aim = 0);
+              bool more_is_better, std::vector<double> aims = {});
 
   // One sample of a round. Samples of one figure are paired by their order.
   void Add(const std::string& figure, const std::string& contestant,
@@ -51,7 +49,7 @@ class Comparison {
     std::string name;
     std::string unit;
     bool more_is_better;
-    double aim;
+    std::vector<double> aims;
     std::map<std::string, std::vector<double>> samples;
   };
   Row* Find(const std::string& figure);
@@ -61,7 +59,6 @@ class Comparison {
 
   std::string title_;
   std::vector<std::string> contestants_;
-  const size_t judged_;
   std::vector<Row> rows_;
 };
 

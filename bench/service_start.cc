@@ -237,9 +237,9 @@ int Run(int rounds) {
   }
   Comparison comparison("A jailed service against QEMU as a remote process",
                         {kOurs, kPeer});
-  comparison.Figure(kReady, "ms", false, 10.0 / 42);
-  comparison.Figure(kResident, "MiB", false, 4 / 35.7);
-  comparison.Figure(kAnonymous, "MiB", false, 1 / 11.7);
+  comparison.Figure(kReady, "ms", false, {10.0 / 42});
+  comparison.Figure(kResident, "MiB", false, {4 / 35.7});
+  comparison.Figure(kAnonymous, "MiB", false, {1 / 11.7});
   for (int round = 0; round < rounds; ++round) {
     MeasureOurs(image, &comparison);
     MeasurePeer(image, scratch.path(), &comparison);

@@ -292,7 +292,7 @@ int Run() {
     if (c.name.find(only) == std::string::npos) continue;
     const std::string how = BestOfQemu(c);
     const std::string name = absl::StrCat(c.name, " (", how, ")");
-    comparison.Figure(name, "IOPS", /*more_is_better=*/true, c.aim);
+    comparison.Figure(name, "IOPS", /*more_is_better=*/true, {c.aim});
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
       if (c.fresh) Shell(c.create);
       comparison.Add(name, "bulkhead", RunOurs(c));

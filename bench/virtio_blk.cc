@@ -11,9 +11,12 @@
 // the program under its real filters; the daemon through vhost-user. Rounds
 // alternate. The daemon runs in two ways (aio=io_uring; aio=native with
 // cache.direct and an iothread of its own); the better one of each round
-// counts. "in process" is the same engine, called by the load itself: nothing
-// between; "in process, calls" is the same without its mapping of images that
-// lie in memory: one system call for each request, as a library would do it.
+// counts.
+//
+// Three more are what a load has that shares its process with its disk, and
+// nothing stands between the two (in_process_disk.h): "io_uring" a raw image as
+// libblkio reaches it; "mapped" and "calls" our own engine, with and without
+// its mapping of images that lie in memory.
 //
 // --queue_threads compares ours with itself: so many threads beside one, both
 // with --queues queues that the load fills in turn. On two CPUs the load itself
@@ -43,6 +46,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "bench/device_load.h"
+#include "bench/in_process_disk.h"
 #include "bench/random_disk.h"
 #include "bench/report.h"
 #include "bench/vhost_user.h"
@@ -62,6 +66,7 @@ ABSL_FLAG(double, client_spin_us, 50, "before the load generator sleeps");
 ABSL_FLAG(uint32_t, spin_us, 50, "spin limit of our service");
 ABSL_FLAG(bool, packed, false, "packed virtqueue for ours");
 ABSL_FLAG(std::string, daemon, "qemu-storage-daemon", "the peer's program");
+ABSL_FLAG(std::string, blkio, "libblkio.so.1", "the library in process");
 ABSL_FLAG(bool, throw_away, false, "ours with a disk that is thrown away");
 ABSL_FLAG(uint32_t, queue_threads, 0, "compare so many threads with one");
 ABSL_FLAG(uint32_t, queues, 4, "with --queue_threads");
@@ -77,8 +82,9 @@ constexpr char kOneThread[] = "one thread";
 constexpr char kBest[] = "qsd best";
 constexpr char kUring[] = "qsd io_uring";
 constexpr char kNative[] = "qsd native";
-constexpr char kInProcess[] = "in process";
-constexpr char kLibrary[] = "in process, calls";
+constexpr char kLibrary[] = "in process, libblkio";
+constexpr char kMapped[] = "in process, mapped";
+constexpr char kCalls[] = "in process, calls";
 
 VirtioService::Options Ours(const std::string& image, bool qcow2) {
   return {.image = image,
@@ -155,79 +161,6 @@ class Daemon {
   std::unique_ptr<VirtioTarget> target_;
 };
 
-// ---- nothing between: the engine in the load's own thread
-
-class InProcess : public LoadTarget {
- public:
-  InProcess(const std::string& image, bool qcow2, bool map_memory)
-      : disk_(open(image.c_str(), O_RDWR | O_CLOEXEC)),
-        memory_(kMaxDepth * kMaxBytes, 'b') {
-    BackendConfig config;
-    config.mutable_image()->set_fd(disk_);
-    config.mutable_image()->set_format(qcow2 ? QCOW2 : RAW);
-    auto backend = block::Open(
-        config, {.workers = 1, .locks_down = false, .map_memory = map_memory});
-    if (!backend.ok()) {
-      fprintf(stderr, "%s\n", backend.status().ToString().c_str());
-      exit(1);
-    }
-    backend_ = *std::move(backend);
-    for (unsigned i = 0; i < kMaxDepth; ++i) {
-      Slot& slot = slots_[i];
-      slot.self = this;
-      slot.segments = &slot.segment;
-      slot.segment_count = 1;
-      slot.done = [](block::Request* request) {
-        Slot* done = static_cast<Slot*>(request);
-        if (request->status != block::IoStatus::kOk) abort();
-        done->self->done_.push_back(
-            static_cast<unsigned>(done - done->self->slots_));
-      };
-    }
-  }
-  ~InProcess() override {
-    backend_.reset();
-    close(disk_);
-  }
-
-  uint64_t capacity_bytes() const override { return RandomDisk::kBytes; }
-  void Add(unsigned slot, bool write, uint64_t offset_bytes,
-           uint32_t bytes) override {
-    Slot& request = slots_[slot];
-    request.operation =
-        write ? block::Operation::kWrite : block::Operation::kRead;
-    request.offset_bytes = offset_bytes;
-    request.length_bytes = bytes;
-    request.segment = {&memory_[uint64_t{slot} * kMaxBytes], bytes};
-    added_.push_back(slot);
-  }
-  void Publish() override {
-    for (const unsigned slot : added_) backend_->Submit(&slots_[slot]);
-    added_.clear();
-  }
-  bool Take(unsigned* slot) override {
-    if (done_.empty()) backend_->Poll();
-    if (done_.empty()) return false;
-    *slot = done_.back();
-    done_.pop_back();
-    return true;
-  }
-  void Wait() override { backend_->Poll(); }
-  pid_t server() const override { return getpid(); }
-
- private:
-  struct Slot : block::Request {
-    iovec segment;
-    InProcess* self;
-  };
-  int disk_;
-  std::vector<char> memory_;
-  std::unique_ptr<block::Backend> backend_;
-  Slot slots_[kMaxDepth];
-  std::vector<unsigned> added_;
-  std::vector<unsigned> done_;
-};
-
 // ---- the comparison
 
 class Bench {
@@ -243,8 +176,8 @@ class Bench {
                          ", beside qemu-storage-daemon ", DaemonVersion()),
             absl::GetFlag(FLAGS_queue_threads) > 0
                 ? std::vector<std::string>{kThreads, kOneThread}
-                : std::vector<std::string>{kOurs, kBest, kUring, kNative,
-                                           kInProcess, kLibrary}) {}
+                : std::vector<std::string>{kOurs, kBest, kLibrary, kUring,
+                                           kNative, kMapped, kCalls}) {}
 
   bool Compare() {
     for (int round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
@@ -309,11 +242,13 @@ class Bench {
 
   void Declare(const Load& load) {
     const bool large = load.bytes > 4096;
-    const double aim = large ? 1.0 : load.depth == 1 ? 2.0 : 1.3;
-    comparison_.Figure(load.name, large ? "MiB/s" : "IOPS", true, aim);
+    const double beside_daemon = large ? 1.0 : load.depth == 1 ? 2.0 : 1.3;
+    constexpr double kBesideLibrary = 0.8;
+    comparison_.Figure(load.name, large ? "MiB/s" : "IOPS", true,
+                       {beside_daemon, kBesideLibrary});
     if (!large) comparison_.Figure(load.name + " p50", "us", false);
     comparison_.Figure(load.name + " CPU", "us of the server per request",
-                       false, 1.0);
+                       false, {1.0});
     comparison_.Figure(load.name + " system calls", "per request", false);
   }
 
@@ -338,9 +273,10 @@ class Bench {
     if (!absl::GetFlag(FLAGS_peers)) return MeasureOurs(load);
     if (!peers_first) MeasureOurs(load);
     MeasureDaemon(load);
+    if (!qcow2_) MeasureLibrary(load);
     for (const bool map_memory : {true, false}) {
-      InProcess engine(image_, qcow2_, map_memory);
-      Measure(engine, load, map_memory ? kInProcess : kLibrary);
+      EngineDisk disk(image_, qcow2_, map_memory);
+      Measure(disk, load, map_memory ? kMapped : kCalls);
     }
     if (peers_first) MeasureOurs(load);
   }
@@ -355,21 +291,52 @@ class Bench {
         static_cast<double>(calls) / static_cast<double>(last_.requests));
   }
 
+  // The better one of a peer's two ways is what counts.
+  class Best {
+   public:
+    Best(Bench& bench, const Load& load, const char* who)
+        : bench_(bench), load_(load), who_(who) {}
+    ~Best() {
+      bench_.comparison_.Add(load_.name, who_, value_);
+      bench_.comparison_.Add(load_.name + " p50", who_, result_.p50_us);
+      bench_.comparison_.Add(load_.name + " CPU", who_, result_.server_cpu_us);
+    }
+    Best(const Best&) = delete;
+    Best& operator=(const Best&) = delete;
+    void Measure(LoadTarget& target, const char* way) {
+      const double value = bench_.Measure(target, load_, way);
+      if (value <= value_) return;
+      value_ = value;
+      result_ = bench_.last_;
+    }
+
+   private:
+    Bench& bench_;
+    const Load& load_;
+    const char* const who_;
+    double value_ = 0;
+    LoadResult result_;
+  };
+
   void MeasureDaemon(const Load& load) {
-    double best = 0;
-    LoadResult best_result;
+    Best best(*this, load, kBest);
     for (const bool native : {false, true}) {
       Daemon daemon(image_, qcow2_, native, disk_.directory());
-      const double value =
-          Measure(daemon.target(), load, native ? kNative : kUring);
-      if (value > best) {
-        best = value;
-        best_result = last_;
-      }
+      best.Measure(daemon.target(), native ? kNative : kUring);
     }
-    comparison_.Add(load.name, kBest, best);
-    comparison_.Add(load.name + " p50", kBest, best_result.p50_us);
-    comparison_.Add(load.name + " CPU", kBest, best_result.server_cpu_us);
+  }
+
+  void MeasureLibrary(const Load& load) {
+    const std::string library = absl::GetFlag(FLAGS_blkio);
+    if (BlkioDisk::Create(library, image_, /*waits=*/false) == nullptr) {
+      fprintf(stderr, "no %s: no library to compare with\n", library.c_str());
+      return;
+    }
+    Best best(*this, load, kLibrary);
+    for (const bool waits : {false, true}) {
+      auto disk = BlkioDisk::Create(library, image_, waits);
+      best.Measure(*disk, waits ? "libblkio waits" : "libblkio asks");
+    }
   }
 
   const bool qcow2_;
