@@ -96,6 +96,7 @@ Outcome Mapper::MapPrps(const Command& command, unsigned page_bits) {
 // that points to itself ends with the data.
 // Pages that follow each other are translated together.
 Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
+  const uint64_t within_page = page_bytes - 1;  // a mask: no division an entry
   uint64_t run = 0;
   uint64_t run_bytes = 0;
   while (left_ > run_bytes) {
@@ -114,7 +115,7 @@ Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
       entries -= batch;
       for (uint64_t i = 0; i < batch; ++i) {
         const uint64_t entry = copied[i];
-        if (entry % page_bytes != 0) {
+        if ((entry & within_page) != 0) {
           return {Status::kPrpOffsetInvalid, kAtPrp2};
         }
         if (chained && entries == 0 && i + 1 == batch) {
