@@ -2,7 +2,6 @@
 // services with every kind of disk and their shims, what connects to an NBD
 // server, a remote process of QEMU's own and its adapter, and the launcher.
 
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,8 +64,7 @@ class RunningVmAuditTest : public ::testing::Test {
 
   void TearDown() override {
     if (vm_ == nullptr) return;
-    vm_->Signal(SIGTERM);
-    vm_->Signal(SIGTERM);
+    vm_->EndAtOnce();
     vm_->Wait(Seconds(30));
   }
 
@@ -153,8 +151,7 @@ TEST(BootedKernelAuditTest, NothingHasDriftedInAVmThatBootsAKernel) {
   ASSERT_TRUE(vm.WaitFor("Linux version", Seconds(120))) << vm.output();
   Process audit({"policy/audit", "booted"});
   EXPECT_EQ(audit.Wait(Seconds(60)), 0) << audit.output();
-  vm.Signal(SIGTERM);
-  vm.Signal(SIGTERM);
+  vm.EndAtOnce();
   vm.Wait(Seconds(30));
 }
 
@@ -198,8 +195,7 @@ TEST(OldQemuAuditTest, KvmIsTheOnlyDeviceNodeThatAnOldQemuSees) {
   } else {
     EXPECT_THAT(nodes["qemu"], ::testing::StartsWith("/dev/kvm 10:232 "));
   }
-  vm.Signal(SIGTERM);
-  vm.Signal(SIGTERM);
+  vm.EndAtOnce();
   vm.Wait(Seconds(30));
 }
 

@@ -73,7 +73,7 @@ TEST_P(FirmwareBootTest, KilledServiceGivesTheGuestErrorsAndTheVmLivesOn) {
   EXPECT_TRUE(vm.running());
   EXPECT_GT(FindByCommand(vm.Descendants(), "qemu-system-x86_64"), 0);
 
-  vm.Signal(SIGTERM);
+  vm.EndAtOnce();
   EXPECT_NE(vm.Wait(kBoot), 0) << "the lost device shows in the exit status";
   EXPECT_TRUE(AllGone(all, Seconds(5)));
 }

@@ -205,8 +205,7 @@ TEST_P(FrontEndTest, DeviceThatStopsAndDiesCostsTheGuestItsDiskOnly) {
   ExpectMonitorAnswers(all);
   vm.Drain(Seconds(1));
   EXPECT_TRUE(vm.running());
-  vm.Signal(SIGTERM);
-  vm.Signal(SIGTERM);
+  vm.EndAtOnce();
   EXPECT_NE(vm.Wait(kBoot), 0) << "the lost device shows in the exit status";
   EXPECT_TRUE(AllGone(all, Seconds(10)));
 }

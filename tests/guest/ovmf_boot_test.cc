@@ -3,7 +3,6 @@
 // kernel, which is one).
 
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <fstream>
 #include <iterator>
@@ -51,7 +50,7 @@ TEST_P(OvmfBootTest, FirmwareStartsAProgramFromTheDisk) {
   // "loading" comes before the program is read, "starting" after it.
   EXPECT_TRUE(vm.WaitFor("BdsDxe: starting Boot", kBoot)) << vm.output();
   EXPECT_TRUE(vm.WaitFor(GetParam().path, kBoot)) << vm.output();
-  vm.Signal(SIGTERM);
+  vm.EndAtOnce();
   vm.Wait(Seconds(30));
 }
 

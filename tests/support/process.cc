@@ -148,6 +148,13 @@ void Process::Signal(int signal) {
   if (!reaped_) kill(pid_, signal);
 }
 
+void Process::EndAtOnce() {
+  Signal(SIGTERM);
+  // Two signals that are both pending would be one.
+  Drain(Seconds(0.2));
+  Signal(SIGTERM);
+}
+
 void Process::CloseTerminal() {
   for (Stream& stream : streams_) {
     if (stream.fd >= 0) close(stream.fd);

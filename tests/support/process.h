@@ -41,6 +41,9 @@ class Process {
   // Types on the terminal.
   void Type(const std::string& text);
   void Signal(int signal);
+  // Ends a VM whose guest does not know how to power off: the first SIGTERM
+  // asks it to, the second one does not wait for it.
+  void EndAtOnce();
   // Closes the test's end of the terminal: the program gets SIGHUP.
   void CloseTerminal();
 
