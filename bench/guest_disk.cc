@@ -2,13 +2,14 @@
 // the one inside QEMU?
 //
 //   bazel run -c opt //bench:guest_disk --
-//       [--device=lsi53c895a|nvme|virtio_blk] [--rounds=3]
-//       [--seconds=3] [--dir=D] [--fio] [--json=FILE]
+//       [--device=lsi53c895a|nvme|virtio_blk] [--rounds=3] [--seconds=3]
+//       [--dir=D] [--fio] [--json=FILE]
 //
 // Boots the test guest in turn with each, the same machine, kernel, initrd and
 // qcow2 image (on --dir, /dev/shm by default), and runs tests/guest/scripts/
-// bench.sh in it: fio with O_DIRECT, 4 KiB random at depth 1 and 16 (SCSI) or
-// 32 (the others), 1 MiB sequential.
+// bench.sh in it: O_DIRECT, 4 KiB random at depth 1 and 16 (SCSI) or 32 (the
+// others), 1 MiB sequential. The load is fio; for SCSI it is the demo guest's
+// own iobench, or fio with --fio.
 
 #include <unistd.h>
 

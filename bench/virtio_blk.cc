@@ -2,9 +2,8 @@
 // vhost-user-blk?
 //
 //   bazel run -c opt //bench:virtio_blk -- [--dir=/dev/shm]
-//   [--format=raw|qcow2]
-//       [--rounds=3] [--seconds=0.5] [--only=depth 1] [--json=FILE] [--idle]
-//       [--throw_away] [--queue_threads=2 [--queues=4]]
+//       [--format=raw|qcow2] [--rounds=3] [--seconds=0.5] [--only=depth 1]
+//       [--json=FILE] [--idle] [--throw_away] [--queue_threads=2 [--queues=4]]
 //
 // One load generator with one ring implementation drives both (device_load.h,
 // virtio_target.h): ours through the frames and eventfds that the shim sets up,
@@ -14,9 +13,10 @@
 // counts.
 //
 // Three more are what a load has that shares its process with its disk, and
-// nothing stands between the two (in_process_disk.h): "io_uring" a raw image as
-// libblkio reaches it; "mapped" and "calls" our own engine, with and without
-// its mapping of images that lie in memory.
+// nothing stands between the two (in_process_disk.h): "libblkio" a raw image
+// through that library (Debian's libblkio1, or --blkio=PATH), in two ways of
+// which the better one counts; "mapped" and "calls" our own engine, with and
+// without its mapping of images that lie in memory.
 //
 // --queue_threads compares ours with itself: so many threads beside one, both
 // with --queues queues that the load fills in turn. On two CPUs the load itself
