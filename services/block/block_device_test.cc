@@ -100,8 +100,8 @@ TEST_P(BlockDeviceTest, ZeroesAndDiscardsReachTheDevice) {
 TEST_P(BlockDeviceTest, FlushThatFailedOnceFailsForEver) {
   const std::string folder = path_ + ".small";
   ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
-  // Nobody else is to see it: a sandbox that Bazel starts meanwhile cannot bind
-  // a folder below which something is mounted.
+  // In a mount namespace of its own: the folder is Bazel's, whose sandboxes
+  // bind and copy what is mounted there.
   if (unshare(CLONE_NEWNS) != 0 ||
       mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=1m") != 0) {
