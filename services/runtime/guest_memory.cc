@@ -24,6 +24,8 @@ constexpr long SYS_mseal = 462;  // Linux 6.10
 
 constexpr uint64_t kMaxRamBytes = uint64_t{1} << 46;
 
+constexpr size_t kCacheLineBytes = 64;
+
 // The end of [start, start + size), or false when it wraps or is empty. A range
 // that ends exactly at 2^64 is not addressable by a PCI device and is refused.
 bool EndOf(uint64_t start, uint64_t size_bytes, uint64_t* end) {
@@ -157,6 +159,15 @@ const GuestMemory::Mapping* GuestMemory::Find(uint64_t address) const {
   return &mappings_[index];
 }
 
+std::byte* GuestMemory::InOneMapping(GuestAddress address, uint64_t size_bytes,
+                                     DmaDirection direction) const {
+  const Mapping* mapping = Find(address.value);
+  if (mapping == nullptr || !mapping->Allows(direction)) return nullptr;
+  const uint64_t offset = address.value - mapping->address;
+  if (size_bytes > mapping->size_bytes - offset) return nullptr;
+  return base_ + mapping->ram_offset + offset;
+}
+
 absl::Status GuestMemory::Map(GuestAddress address, uint64_t size_bytes,
                               uint64_t ram_offset, bool readable,
                               bool writable) {
@@ -241,11 +252,7 @@ bool GuestMemory::Walk(GuestAddress address, uint64_t size_bytes,
   if (__builtin_add_overflow(at, size_bytes, &end)) return false;
   while (at < end) {
     const Mapping* mapping = Find(at);
-    if (mapping == nullptr ||
-        !(direction == DmaDirection::kFromGuest ? mapping->readable
-                                                : mapping->writable)) {
-      return false;
-    }
+    if (mapping == nullptr || !mapping->Allows(direction)) return false;
     const uint64_t offset = at - mapping->address;
     const uint64_t bytes = std::min(end - at, mapping->size_bytes - offset);
     if (!step(base_ + mapping->ram_offset + offset, bytes)) return false;
@@ -256,13 +263,10 @@ bool GuestMemory::Walk(GuestAddress address, uint64_t size_bytes,
 
 bool GuestMemory::Read(GuestAddress address, void* to,
                        size_t size_bytes) const {
-  const Mapping* mapping = Find(address.value);
-  if (mapping != nullptr && mapping->readable) {
-    const uint64_t offset = address.value - mapping->address;
-    if (size_bytes <= mapping->size_bytes - offset) {
-      CopyBytes(to, base_ + mapping->ram_offset + offset, size_bytes);
-      return true;
-    }
+  if (const std::byte* host =
+          InOneMapping(address, size_bytes, DmaDirection::kFromGuest)) {
+    CopyBytes(to, host, size_bytes);
+    return true;
   }
   // Checked as a whole first: an error copies nothing.
   const auto any = [](std::byte*, uint64_t) { return true; };
@@ -278,13 +282,10 @@ bool GuestMemory::Read(GuestAddress address, void* to,
 
 bool GuestMemory::Write(GuestAddress address, const void* from,
                         size_t size_bytes) {
-  const Mapping* mapping = Find(address.value);
-  if (mapping != nullptr && mapping->writable) {
-    const uint64_t offset = address.value - mapping->address;
-    if (size_bytes <= mapping->size_bytes - offset) {
-      CopyBytes(base_ + mapping->ram_offset + offset, from, size_bytes);
-      return true;
-    }
+  if (std::byte* host =
+          InOneMapping(address, size_bytes, DmaDirection::kToGuest)) {
+    CopyBytes(host, from, size_bytes);
+    return true;
   }
   const auto any = [](std::byte*, uint64_t) { return true; };
   if (!Walk(address, size_bytes, DmaDirection::kToGuest, any)) return false;
@@ -295,6 +296,15 @@ bool GuestMemory::Write(GuestAddress address, const void* from,
                 next += bytes;
                 return true;
               });
+}
+
+void GuestMemory::Prefetch(GuestAddress address, size_t size_bytes) const {
+  const std::byte* host =
+      InOneMapping(address, size_bytes, DmaDirection::kFromGuest);
+  if (host == nullptr) return;
+  for (size_t at = 0; at < size_bytes; at += kCacheLineBytes) {
+    __builtin_prefetch(host + at);
+  }
 }
 
 bool GuestMemory::Translate(GuestAddress address, uint64_t size_bytes,
@@ -322,16 +332,9 @@ bool GuestMemory::Translate(GuestAddress address, uint64_t size_bytes,
 std::byte* GuestMemory::Aligned(GuestAddress address, size_t size_bytes,
                                 DmaDirection direction) const {
   if (address.value % size_bytes != 0) return nullptr;
-  iovec segment = {};
-  size_t count = 0;
-  if (!Translate(address, size_bytes, direction, &segment, 1, &count)) {
-    return nullptr;
-  }
+  std::byte* host = InOneMapping(address, size_bytes, direction);
   // A mapping may shift the alignment.
-  if (reinterpret_cast<uintptr_t>(segment.iov_base) % size_bytes != 0) {
-    return nullptr;
-  }
-  return static_cast<std::byte*>(segment.iov_base);
+  return reinterpret_cast<uintptr_t>(host) % size_bytes == 0 ? host : nullptr;
 }
 
 bool GuestMemory::LoadAcquire16(GuestAddress address, uint16_t* value) const {

@@ -85,6 +85,10 @@ class GuestMemory {
   bool Read(GuestAddress address, void* to, size_t size_bytes) const;
   bool Write(GuestAddress address, const void* from, size_t size_bytes);
 
+  // A hint that the range will be read soon. Nothing is learned from it, and a
+  // range that is not wholly in one mapping is left alone.
+  void Prefetch(GuestAddress address, size_t size_bytes) const;
+
   // Copies out one trivially copyable value.
   template <typename T>
   bool ReadValue(GuestAddress address, T* value) const {
@@ -99,6 +103,11 @@ class GuestMemory {
   bool Translate(GuestAddress address, uint64_t size_bytes,
                  DmaDirection direction, iovec* segments, size_t capacity,
                  size_t* count) const;
+
+  // The host's bytes of a range that lies in one mapping, as nearly all do; or
+  // nullptr: it straddles several, or does not translate.
+  std::byte* InOneMapping(GuestAddress address, uint64_t size_bytes,
+                          DmaDirection direction) const;
 
   // Naturally aligned atomics for rings; false as above, or when misaligned.
   bool LoadAcquire16(GuestAddress address, uint16_t* value) const;
@@ -117,6 +126,10 @@ class GuestMemory {
     uint64_t ram_offset;
     bool readable;
     bool writable;
+
+    bool Allows(DmaDirection direction) const {
+      return direction == DmaDirection::kFromGuest ? readable : writable;
+    }
   };
 
   GuestMemory(std::byte* base, uint64_t ram_bytes);
