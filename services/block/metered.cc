@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "proto/clock.h"
@@ -87,7 +88,8 @@ void Metered::Submit(Request* request) {
   slot->inner = *request;
   slot->inner.owner = slot;
   slot->inner.done = OnDone;
-  const uint64_t now = MonotonicNow();
+  const uint64_t just_now = std::exchange(just_now_ns_, 0);
+  const uint64_t now = just_now != 0 ? just_now : MonotonicNow();
   slot->start_ns = now;
   if (!IsLimited(*request) ||
       (held_first_ == nullptr && PassesAt(*request, now) <= now)) {
@@ -182,7 +184,9 @@ void Metered::OnDone(Request* inner) {
   ++counts.requests;
   counts.bytes += inner->length_bytes;
   if (inner->status != IoStatus::kOk) ++counts.failures;
-  const uint64_t took = std::max<uint64_t>(1, MonotonicNow() - slot->start_ns);
+  const uint64_t now = MonotonicNow();
+  if (self->in_batch_) self->just_now_ns_ = now;
+  const uint64_t took = std::max<uint64_t>(1, now - slot->start_ns);
   const size_t bucket = static_cast<size_t>(std::bit_width(took)) - 1;
   ++counts.latencies[std::min(bucket, kBuckets - 1)];
   outer->status = inner->status;

@@ -42,8 +42,15 @@ class Metered final : public Backend {
 
   const Geometry& geometry() const override { return inner_->geometry(); }
   void Submit(Request* request) override;
-  void BeginBatch() override { inner_->BeginBatch(); }
-  void EndBatch() override { inner_->EndBatch(); }
+  void BeginBatch() override {
+    in_batch_ = true;
+    inner_->BeginBatch();
+  }
+  void EndBatch() override {
+    inner_->EndBatch();
+    in_batch_ = false;
+    just_now_ns_ = 0;
+  }
   size_t Poll() override;
   int event_fd() const override { return inner_->event_fd(); }
   void Wake() override { inner_->Wake(); }
@@ -100,6 +107,10 @@ class Metered final : public Backend {
   const bool limited_;
   TokenBucket ios_;
   TokenBucket bytes_;
+  bool in_batch_ = false;
+  // In a batch, after a request that was done at once: when that was. The next
+  // one begins then, which saves a look at the clock.
+  uint64_t just_now_ns_ = 0;
   size_t in_flight_ = 0;
   Slot* free_ = nullptr;
   Slot* held_first_ = nullptr;
