@@ -30,6 +30,15 @@ class Dma {
   bool Write(uint64_t address, const void* from, size_t size_bytes) {
     return enabled_ && memory_.Write({address}, from, size_bytes);
   }
+  // A hint that these bytes will be read.
+  void Prefetch(uint64_t address, size_t size_bytes) const {
+    if (enabled_) memory_.Prefetch({address}, size_bytes);
+  }
+  void* InOneMapping(uint64_t address, uint64_t size_bytes,
+                     DmaDirection direction) const {
+    return enabled_ ? memory_.InOneMapping({address}, size_bytes, direction)
+                    : nullptr;
+  }
   bool Translate(uint64_t address, uint64_t size_bytes, DmaDirection direction,
                  iovec* segments, size_t capacity, size_t* count) const {
     return enabled_ && memory_.Translate({address}, size_bytes, direction,

@@ -72,6 +72,7 @@ Vectors Queues::TakeInterrupts(unsigned group, Nanoseconds now,
 
 void Queues::CountQueuesOfVectors() {
   told_ = {};
+  holds_ = {};
   sole_queue_.fill(kNoQueue);
   std::array<uint32_t, kVectors> users = {};
   for (uint16_t id = 0; id < kQueues; ++id) {
@@ -91,16 +92,27 @@ bool Queues::IsToBeTold(unsigned group, uint32_t vector, Nanoseconds now,
   }
   if (IsShadowed(id)) ReadHead(id);
   const CompletionQueue& queue = state_.completion[id];
-  if (queue.head == queue.tail) return false;  // it has looked already
+  InterruptHold& hold = holds_[vector];
+  const bool is_due = queue.head != queue.tail;  // or it has looked already
   Told& told = told_[vector];
   const uint32_t untaken = Distance(queue.head, told.tail, queue.entries);
-  if (now - told.since < kAnswerTime && untaken > 0 && untaken <= Used(queue)) {
+  Nanoseconds wait_until = kNoDeadline;
+  if (is_due && now - told.since < kAnswerTime && untaken > 0 &&
+      untaken <= Used(queue)) {
+    wait_until = told.since + kAnswerTime;
+  } else if (reserved_[id] == 0 && !HasWork(group, false) &&
+             hold.Holds(is_due, begun_[id], now)) {
+    // With more to do, the host had better take these meanwhile.
+    wait_until = hold.deadline();
+  }
+  if (wait_until != kNoDeadline) {
     groups_[group].raised[vector] = true;
-    *deadline = std::min(*deadline, told.since + kAnswerTime);
+    *deadline = std::min(*deadline, wait_until);
     return false;
   }
-  told = {now, queue.tail};
-  return true;
+  hold.End();
+  if (is_due) told = {now, queue.tail};
+  return is_due;
 }
 
 // A host that interrupts by INTx is told to ring the head's register, always.

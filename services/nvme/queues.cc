@@ -8,6 +8,8 @@ namespace bulkhead::nvme {
 namespace {
 
 constexpr uint64_t kEntryBytes = sizeof(Command);
+// The list of a command of 128 KiB.
+constexpr uint64_t kListAheadBytes = 256;
 
 }  // namespace
 
@@ -334,7 +336,23 @@ bool Queues::FetchFrom(uint16_t id, Command* command) {
       queue.head + 1u == queue.entries ? 0 : queue.head + 1u);
   ++in_flight_[id];
   ++reserved_[queue.cq_id];
+  ++begun_[queue.cq_id];
+  if (queue.head != queue.tail) LookAhead(queue);
   return true;
+}
+
+// What the next commands need comes from the host's cache while this one is
+// carried out: the list of pages that the next may have, and the one after it,
+// so that it is here when its list is asked for. Hints only: what is looked at
+// is read again, and checked, when the command is fetched.
+void Queues::LookAhead(const SubmissionQueue& queue) {
+  const uint64_t next = queue.base + kEntryBytes * queue.head;
+  const bool last = queue.head + 1u == queue.entries;
+  dma_.Prefetch(last ? queue.base : next + kEntryBytes, kEntryBytes);
+  Le64 list;
+  if (dma_.Read(next + offsetof(Command, prp2), &list, sizeof list)) {
+    dma_.Prefetch(list, kListAheadBytes);
+  }
 }
 
 // §4.13: bursts of so many commands from each queue in turn.

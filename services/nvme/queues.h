@@ -35,6 +35,7 @@
 #include "services/nvme/logs.h"
 #include "services/nvme/spec.h"
 #include "services/nvme/state.h"
+#include "services/runtime/interrupt_hold.h"
 #include "services/runtime/queue_groups.h"
 
 namespace bulkhead::nvme {
@@ -141,6 +142,7 @@ class Queues {
   // A group's vectors to signal now. `*deadline`: when to look again. A host
   // that has not taken yet what an interrupt told it of will look at its queue
   // anyway: it is told of more only when it has, or seems to have forgotten.
+  // One that goes on submitting is told of all at once (InterruptHold).
   Vectors TakeInterrupts(unsigned group, Nanoseconds now,
                          Nanoseconds* deadline);
   // Vectors wait for more completions, whoever's.
@@ -206,6 +208,7 @@ class Queues {
   void ApplyRing(uint64_t offset, uint32_t value);
   void BadDoorbell(unsigned group);
   bool FetchFrom(uint16_t id, Command* command);
+  void LookAhead(const SubmissionQueue& queue);
   void Hold(const Completion& completion);
   void Post(uint16_t cq_id, const Completion& completion);
   void CountForInterrupt(uint16_t cq_id);
@@ -220,6 +223,7 @@ class Queues {
   Dma& dma_;
   std::array<uint32_t, kQueues> in_flight_ = {};  // by submission queue
   std::array<uint32_t, kQueues> reserved_ = {};   // by completion queue
+  std::array<uint64_t, kQueues> begun_ = {};      // by completion queue, ever
   std::bitset<kQueues> live_;                     // submission queues there are
   uint16_t end_ = 0;  // one more than the last of them
   std::array<Group, kMaxQueueGroups> groups_;
@@ -230,12 +234,13 @@ class Queues {
   bool holds_back_ = false;  // some vector has completions held back
   // The completion queue whose the vector is, and no other's; or kNoQueue.
   std::array<uint16_t, kVectors> sole_queue_;
-  // The last interrupt of such a vector.
+  // The last interrupt of such a vector, and what the next one waits for.
   struct Told {
     Nanoseconds since = 0;
     uint16_t tail = 0;  // of the queue, then
   };
   std::array<Told, kVectors> told_ = {};
+  std::array<InterruptHold, kVectors> holds_;
 };
 
 }  // namespace bulkhead::nvme

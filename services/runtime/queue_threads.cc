@@ -111,8 +111,7 @@ bool QueueThreads::Shared::Spin(Thread& thread, Nanoseconds* idle_since,
   if (budget == 0 || !turn->poll) return false;
   ++thread.counters.spins;
   Nanoseconds until = *idle_since + budget;
-  for (Nanoseconds now = MonotonicNow(); now < std::min(until, turn->deadline);
-       now = MonotonicNow()) {
+  for (Nanoseconds now = MonotonicNow(); now < until; now = MonotonicNow()) {
     if (rest_wanted.load(std::memory_order_acquire)) return true;
     ++thread.counters.turns;
     *turn = queues.RunGroup(thread.group, now);

@@ -222,7 +222,7 @@ absl::Status Server::SpinOnDevice(Nanoseconds budget, Nanoseconds* idle_since,
   Nanoseconds until = now + budget;
   Nanoseconds look_at = now + kLookInterval;
   uint64_t raised = context_.eventfd_interrupts().raised();
-  for (int looks = 1; now < std::min(until, *deadline); now = context_.Now()) {
+  for (int looks = 1; now < until; now = context_.Now()) {
     const Turn turn = RunDevice(now);
     *deadline = turn.deadline;
     if (turn.worked || turn.busy) {

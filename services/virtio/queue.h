@@ -115,9 +115,11 @@ class Queue {
   bool HasWork();
   void Push(const Ticket& ticket, uint32_t written_bytes);
 
-  // Whether the driver wants an interrupt for what was pushed since the last
-  // call.
-  bool TakeSignal();
+  // Whether the driver wants an interrupt for what was pushed since it was last
+  // told, or not to be told.
+  bool WantsSignal();
+  // It has been.
+  void Signalled() { state_->signalled = state_->next_used; }
 
   // The driver tells of new chains from now on, or need not.
   void EnableNotifications();

@@ -53,7 +53,8 @@ void Run(const uint8_t* data, size_t size) {
     if (data[5 + step % 3] & 1) {
       queue.Push(taken.back(), chain.writable_bytes & 0xffff);
       taken.pop_back();
-      queue.TakeSignal();
+      queue.WantsSignal();
+      queue.Signalled();
     }
     if (data[5 + step % 3] & 2) queue.EnableNotifications();
     if (data[5 + step % 3] & 4) queue.DisableNotifications();

@@ -8,18 +8,16 @@
 namespace bulkhead::virtio {
 
 // §2.7.7.2, §2.8.14.
-bool Queue::TakeSignal() {
-  QueueState& q = *state_;
+bool Queue::WantsSignal() {
+  const QueueState& q = *state_;
   if (q.signalled == q.next_used) return false;
-  const uint16_t before = q.signalled;
-  q.signalled = q.next_used;
   if (broken() || (!mapped_ && !MapRings())) return false;
   // What was pushed is seen before the driver's wish is looked at.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (packed()) return PackedWantsSignal(before);
+  if (packed()) return PackedWantsSignal(q.signalled);
   if (event_index()) {
     const uint16_t event = LoadRelaxed(driver_ + UsedEvent(q.size));
-    return HasPassed(event, q.next_used, before);
+    return HasPassed(event, q.next_used, q.signalled);
   }
   return (LoadRelaxed(driver_ + kAvailFlags) & kAvailNoInterrupt) == 0;
 }

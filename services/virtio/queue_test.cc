@@ -143,13 +143,14 @@ TEST_P(QueueTest, InOrderHoldsBackWhatIsDoneTooEarly) {
 
 TEST_P(QueueTest, InterruptsComeWhenWantedAndOncePerBatch) {
   Start();
-  EXPECT_FALSE(queue_.TakeSignal()) << "nothing was used";
+  EXPECT_FALSE(queue_.WantsSignal()) << "nothing was used";
   driver_->EnableInterrupts();
   ASSERT_TRUE(Add(1));
   driver_->Publish();
   queue_.Push(PopTicket(), 1);
-  EXPECT_TRUE(queue_.TakeSignal());
-  EXPECT_FALSE(queue_.TakeSignal());
+  EXPECT_TRUE(queue_.WantsSignal());
+  queue_.Signalled();
+  EXPECT_FALSE(queue_.WantsSignal());
   uint32_t token;
   uint32_t written;
   ASSERT_TRUE(driver_->Take(&token, &written));
@@ -158,7 +159,7 @@ TEST_P(QueueTest, InterruptsComeWhenWantedAndOncePerBatch) {
   ASSERT_TRUE(Add(2));
   driver_->Publish();
   queue_.Push(PopTicket(), 1);
-  EXPECT_FALSE(queue_.TakeSignal());
+  EXPECT_FALSE(queue_.WantsSignal());
 }
 
 TEST_P(QueueTest, NotificationsAreWantedOnlyWhileTheDeviceSleeps) {

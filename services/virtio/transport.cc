@@ -72,7 +72,7 @@ Turn Transport::Run(Nanoseconds now) {
   return turn;
 }
 
-Turn Transport::RunGroup(unsigned group, Nanoseconds) {
+Turn Transport::RunGroup(unsigned group, Nanoseconds now) {
   Turn turn;
   if (groups_[group].asleep) {
     groups_[group].asleep = false;
@@ -82,7 +82,7 @@ Turn Transport::RunGroup(unsigned group, Nanoseconds) {
   }
   turn.worked = Poll(group);
   if (running()) ServeGroup(group, &turn);
-  SignalGroup(group);
+  SignalGroup(group, now, &turn.deadline);
   turn.attention = groups_[group].attention;
   return turn;
 }
@@ -99,6 +99,7 @@ void Transport::ServeGroup(unsigned group, Turn* turn) {
     if (!slot.queue.HasWork()) continue;
     const unsigned taken = Serve(index, slot.queue, kBudget);
     served.counters.chains += taken;
+    slot.begun += taken;
     turn->worked |= taken > 0;
     turn->busy |= taken == kBudget;
     if (!running()) break;
@@ -109,9 +110,19 @@ void Transport::ServeGroup(unsigned group, Turn* turn) {
   turn->poll |= in_flight_of_group(group) > 0;
 }
 
-void Transport::SignalGroup(unsigned group) {
+void Transport::SignalGroup(unsigned group, Nanoseconds now,
+                            Nanoseconds* deadline) {
   for (unsigned i = group; i < kind_.queues; i += kind_.groups) {
-    if (slots_[i].touched) Signal(slots_[i], group);
+    QueueSlot& slot = slots_[i];
+    if (!slot.touched) continue;
+    const bool wanted = slot.queue.WantsSignal();
+    // With more to do, the driver had better take these meanwhile.
+    if (in_flight(i) == 0 && !slot.queue.HasWork() &&
+        slot.hold.Holds(wanted, slot.begun, now)) {
+      *deadline = std::min(*deadline, slot.hold.deadline());
+      continue;
+    }
+    Settle(slot, group, wanted);
   }
 }
 
@@ -170,9 +181,11 @@ void Transport::Complete(unsigned index, const Ticket& ticket,
   slots_[index].touched = true;
 }
 
-void Transport::Signal(QueueSlot& slot, unsigned group) {
+void Transport::Settle(QueueSlot& slot, unsigned group, bool wanted) {
   slot.touched = false;
-  if (!slot.queue.TakeSignal()) return;
+  slot.hold.End();
+  slot.queue.Signalled();
+  if (!wanted) return;
   ++groups_[group].counters.interrupts;
   const uint16_t vector = slot.queue.state().vector;
   if (!msix_enabled()) {
@@ -250,6 +263,7 @@ void Transport::FinishResets() {
     if (slot.resetting && in_flight(i) == 0) {
       slot.queue.Reset(kind_.queue_size);
       slot.resetting = slot.touched = slot.failed = false;
+      slot.hold.End();
     }
     any_resetting_ |= slot.resetting;
   }
@@ -262,6 +276,7 @@ void Transport::ResetAll() {
     QueueSlot& slot = slots_[i];
     slot.queue.Reset(kind_.queue_size);
     slot.resetting = slot.touched = slot.failed = slot.unsignalled = false;
+    slot.hold.End();
   }
   state_.driver_features = 0;
   state_.device_feature_select = 0;
@@ -281,7 +296,10 @@ void Transport::ResetDevice() {
 
 absl::Status Transport::Quiesce() {
   Drain();
-  for (unsigned group = 0; group < kind_.groups; ++group) SignalGroup(group);
+  for (unsigned i = 0; i < kind_.queues; ++i) {
+    QueueSlot& slot = slots_[i];
+    if (slot.touched) Settle(slot, group_of(i), slot.queue.WantsSignal());
+  }
   if (any_resetting_) FinishResets();
   quiesced_ = true;
   return absl::OkStatus();
@@ -324,8 +342,9 @@ bool Transport::RestoreTransport(const TransportState& saved) {
   resetting_ = any_resetting_ = false;
   for (unsigned i = 0; i < kind_.queues; ++i) {
     QueueSlot& slot = slots_[i];
-    slot.resetting = slot.touched = slot.failed = slot.unsignalled = false;
+    slot.resetting = slot.failed = slot.unsignalled = false;
     slot.queue.Restore(features());
+    slot.touched = slot.queue.enabled();  // the driver may not know of the last
   }
   FeaturesChanged(features());
   if (state_.isr != 0) SetInterrupt(true);

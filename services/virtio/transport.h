@@ -38,6 +38,7 @@
 
 #include "absl/types/span.h"
 #include "services/pci/function.h"
+#include "services/runtime/interrupt_hold.h"
 #include "services/runtime/queue_groups.h"
 #include "services/virtio/queue.h"
 #include "services/virtio/spec.h"
@@ -165,6 +166,8 @@ class Transport : public pci::Function, private QueueGroups {
     Queue queue;
     bool resetting = false;    // by queue_reset
     bool touched = false;      // pushed to since the last signal
+    uint64_t begun = 0;        // chains taken, ever
+    InterruptHold hold;        // of the signal
     bool failed = false;       // by Fail: the device is to be told
     bool unsignalled = false;  // its group could not interrupt
   };
@@ -204,13 +207,15 @@ class Transport : public pci::Function, private QueueGroups {
 
   bool running() const;
   void ServeGroup(unsigned group, Turn* turn);
-  void SignalGroup(unsigned group);
+  // Tells drivers of what was pushed. `*deadline`: when to look again.
+  void SignalGroup(unsigned group, Nanoseconds now, Nanoseconds* deadline);
   void FailDevice();
   QueueSlot* Selected();
   void BeginReset();
   void FinishResets();
   void ResetAll();
-  void Signal(QueueSlot& slot, unsigned group);
+  // What was pushed is told of, if that is wanted.
+  void Settle(QueueSlot& slot, unsigned group, bool wanted);
   void RaiseIsr(uint8_t bits);
 
   TransportState& state_;

@@ -254,6 +254,59 @@ TEST_P(DeviceTest, SavedDeviceGoesOnInAnother) {
             1u);
 }
 
+// A driver that submits for as long as it is not interrupted, 16 at most, and
+// then takes all that is done. Each is done as soon as it is there.
+TEST_P(DeviceTest, ADriverThatGoesOnSubmittingIsToldOfManyAtOnce) {
+  const auto interrupts = [this] {
+    return GetParam().msix ? rig_.interrupts(1)
+                           : rig_.context().fake_interrupts().intx_edges();
+  };
+  uint32_t requests = 0;
+  uint32_t untaken = 0;
+  int seen = 0;
+  for (int step = 0; step < 10'000; ++step) {
+    if (untaken < 16) {
+      ASSERT_TRUE(
+          rig_.Submit(0, untaken, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
+      ++requests;
+      ++untaken;
+    }
+    rig_.context().Advance(10'000);
+    rig_.Run();
+    if (interrupts() == seen) continue;
+    seen = interrupts();
+    if (!GetParam().msix) rig_.driver().TakeIsr();
+    uint32_t slot;
+    uint32_t written;
+    for (; untaken > 0; --untaken) {
+      ASSERT_TRUE(rig_.queue(0).Take(&slot, &written));
+    }
+    rig_.queue(0).EnableInterrupts();
+  }
+  EXPECT_GT(requests, 5'000u);
+  EXPECT_LT(static_cast<uint32_t>(seen), requests / 8);
+}
+
+// A signal that waits is not lost when the device stops.
+TEST_P(DeviceTest, WhatIsHeldBackIsToldBeforeTheDeviceRests) {
+  uint32_t slot;
+  uint32_t written;
+  for (int i = 0; i < 2'000; ++i) {
+    const int before = rig_.interrupts(1);
+    ASSERT_TRUE(rig_.Submit(0, 0, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
+    rig_.Run();
+    if (GetParam().msix && rig_.interrupts(1) == before) {
+      ASSERT_TRUE(rig_.device().Quiesce().ok());
+      EXPECT_EQ(rig_.interrupts(1), before + 1);
+      return;
+    }
+    ASSERT_TRUE(rig_.queue(0).Take(&slot, &written));
+    rig_.queue(0).EnableInterrupts();
+    rig_.context().Advance(20'000);
+  }
+  EXPECT_FALSE(GetParam().msix) << "none was ever held back";
+}
+
 INSTANTIATE_TEST_SUITE_P(
     , DeviceTest,
     ::testing::Values(Rig::Setup{}, Rig::Setup{.indirect = true, .msix = false},
