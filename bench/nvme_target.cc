@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "services/nvme/spec.h"
 #include "services/runtime/endian.h"
@@ -9,7 +10,10 @@
 namespace bulkhead::bench {
 namespace {
 
-constexpr uint64_t kLists = nvme::FrameDriver::kFreeRam;  // a page a slot
+// Lists of up to 32 pages lie closely together, as Linux's do.
+constexpr uint64_t kLists = nvme::FrameDriver::kFreeRam;
+constexpr uint64_t kListBytes = 32 * 8;
+static_assert(NvmeTarget::kMaxBytes <= 32 * 4096);
 constexpr uint64_t kBuffers = uint64_t{16} << 20;
 constexpr uint32_t kPage = 4096;
 
@@ -23,6 +27,9 @@ constexpr uint32_t kPage = 4096;
 NvmeTarget::NvmeTarget(FrameRig& rig, uint64_t capacity_bytes, bool interrupts,
                        unsigned pairs)
     : rig_(rig), driver_(rig), capacity_bytes_(capacity_bytes), pairs_(pairs) {
+  // All there before the service comes to it, as in a guest that has run.
+  std::memset(rig_.ram_base() + kBuffers, 0xa5,
+              uint64_t{kMaxDepth} * kMaxBytes);
   driver_.Enable();
   driver_.CreateQueues(interrupts, pairs, /*one_vector=*/true);
 }
@@ -40,7 +47,7 @@ void NvmeTarget::Add(unsigned slot, bool write, uint64_t offset_bytes,
   if (pages == 2) {
     command.prp2 = buffer + kPage;
   } else if (pages > 2) {
-    const uint64_t list = kLists + uint64_t{slot} * kPage;
+    const uint64_t list = kLists + uint64_t{slot} * kListBytes;
     for (uint32_t i = 1; i < pages; ++i) {
       StoreLe64(rig_.ram_base() + list + 8 * (i - 1),
                 buffer + uint64_t{i} * kPage);

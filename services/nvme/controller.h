@@ -112,13 +112,15 @@ class Controller : public pci::Function, private QueueGroups {
   bool WantsAttention();
   void FailIfFatal();
   // Commands and completions of one group, of the admin queue if `admin`.
-  void ServeGroup(unsigned group, bool admin, Turn* turn);
+  void ServeGroup(unsigned group, bool admin, Nanoseconds now, Turn* turn);
   void OrphanAll();
   unsigned CommandsInFlight() const;
   // What waits for backends to fall silent.
   void Settle();
   bool Running() const;
-  bool Fetch(unsigned group, bool admin);
+  bool FetchNext(unsigned group, bool admin, bool look_again, Command* command,
+                 uint16_t* sq_id);
+  bool Fetch(unsigned group, bool admin, Nanoseconds now);
   // `at_rest`: with what other groups have left.
   void DeliverInterrupts(Nanoseconds now, bool at_rest, Nanoseconds* deadline);
   uint32_t UsableVectors() const;

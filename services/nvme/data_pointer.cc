@@ -4,14 +4,16 @@
 #include <array>
 #include <cstring>
 
+#include "services/runtime/endian.h"
+
 namespace bulkhead::nvme {
 namespace {
 
 // Entries of a list that are copied out at one time.
 constexpr uint64_t kEntriesAtOnce = 64;
 // Pages of a list that are translated together. Each may lie in a mapping of
-// its own: Append has room for twice as many pieces.
-constexpr uint64_t kRunPages = 8;
+// its own: AppendStraddling has room for twice as many pieces.
+constexpr uint64_t kRunPages = 32;
 
 class Mapper {
  public:
@@ -28,6 +30,9 @@ class Mapper {
  private:
   // Appends a piece of the data. False: the outcome is in failure_.
   bool Append(uint64_t address, uint64_t size_bytes, uint16_t location);
+  bool AppendStraddling(uint64_t address, uint64_t size_bytes,
+                        uint16_t location);
+  bool Add(const iovec& piece, uint16_t location);
   Outcome WalkList(uint64_t list, uint64_t page_bytes);
   // One segment's descriptors. *next becomes the descriptor of the segment that
   // follows; its length 0: there is none.
@@ -44,7 +49,18 @@ class Mapper {
 };
 
 bool Mapper::Append(uint64_t address, uint64_t size_bytes, uint16_t location) {
-  // A piece lies in one mapping, or straddles a few.
+  if (void* host = dma_.InOneMapping(address, size_bytes, direction_)) {
+    if (!Add({host, size_bytes}, location)) return false;
+  } else if (!AppendStraddling(address, size_bytes, location)) {
+    return false;
+  }
+  left_ -= size_bytes;
+  return true;
+}
+
+// In several mappings, or not in memory at all.
+bool Mapper::AppendStraddling(uint64_t address, uint64_t size_bytes,
+                              uint16_t location) {
   std::array<iovec, 2 * kRunPages> pieces;
   size_t count = 0;
   if (!dma_.Translate(address, size_bytes, direction_, pieces.data(),
@@ -52,23 +68,25 @@ bool Mapper::Append(uint64_t address, uint64_t size_bytes, uint16_t location) {
     failure_ = {Status::kDataTransferError, location};
     return false;
   }
-  for (size_t i = 0; i < count; ++i) {
-    if (segments_.count > 0) {
-      iovec& last = segments_.first[segments_.count - 1];
-      if (static_cast<char*>(last.iov_base) + last.iov_len ==
-          pieces[i].iov_base) {
-        last.iov_len += pieces[i].iov_len;
-        continue;
-      }
+  return std::all_of(
+      pieces.begin(), pieces.begin() + count,
+      [this, location](const iovec& piece) { return Add(piece, location); });
+}
+
+bool Mapper::Add(const iovec& piece, uint16_t location) {
+  if (segments_.count > 0) {
+    iovec& last = segments_.first[segments_.count - 1];
+    if (static_cast<char*>(last.iov_base) + last.iov_len == piece.iov_base) {
+      last.iov_len += piece.iov_len;
+      return true;
     }
-    if (segments_.count == segments_.capacity) {
-      segments_.too_few = true;
-      failure_ = {Status::kInvalidSglCount, location};
-      return false;
-    }
-    segments_.first[segments_.count++] = pieces[i];
   }
-  left_ -= size_bytes;
+  if (segments_.count == segments_.capacity) {
+    segments_.too_few = true;
+    failure_ = {Status::kInvalidSglCount, location};
+    return false;
+  }
+  segments_.first[segments_.count++] = piece;
   return true;
 }
 
@@ -104,7 +122,7 @@ Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
     const uint64_t needed = (left_ - run_bytes + page_bytes - 1) / page_bytes;
     const bool chained = needed > room;
     uint64_t entries = chained ? room : needed;
-    std::array<Le64, kEntriesAtOnce> copied;
+    std::array<uint8_t, kEntriesAtOnce * sizeof(Le64)> copied;
     uint64_t next_list = 0;
     while (entries > 0) {
       const uint64_t batch = std::min(entries, kEntriesAtOnce);
@@ -114,7 +132,7 @@ Outcome Mapper::WalkList(uint64_t list, uint64_t page_bytes) {
       list += batch * sizeof(Le64);
       entries -= batch;
       for (uint64_t i = 0; i < batch; ++i) {
-        const uint64_t entry = copied[i];
+        const uint64_t entry = LoadLe64(&copied[i * sizeof(Le64)]);
         if ((entry & within_page) != 0) {
           return {Status::kPrpOffsetInvalid, kAtPrp2};
         }
