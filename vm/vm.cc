@@ -204,7 +204,7 @@ class Run {
     // Spinning pays only where another CPU is free for it. A guest that waits
     // for each request comes again within this time; to wake a service costs it
     // an exit to QEMU, a message to the shim and two sleepers' wake-ups.
-    constexpr uint32_t kSpinLimitUs = 500;
+    constexpr uint32_t kSpinLimitUs = 1000;
     inputs.spin_limit_us =
         CpuCount() > spec.machine().vcpus() ? kSpinLimitUs : 0;
     // The other CPUs are the guest's and the other devices'.
