@@ -2,11 +2,11 @@
 // its kind. To a guest with many requests under way each interrupt costs more
 // than the request that it announces, and comes in the middle of the next one's
 // submission. Whether more is to come cannot be known, so it is tried: now and
-// then an interrupt is held back, for twice as long as requests have come apart,
-// and when one has come meanwhile the next interrupt is held as well. In vain it
-// is tried half as often each time, so a guest that has one request at a time
-// loses less than a hundredth. A device that has other requests under way should
-// not ask: its guest had better take what is done meanwhile.
+// then an interrupt is held back, for twice as long as requests have come
+// apart, and when one has come meanwhile the next interrupt is held as well. In
+// vain it is tried half as often each time, so a guest that has one request at
+// a time loses less than a hundredth. A device that has other requests under
+// way should not ask: its guest had better take what is done meanwhile.
 //
 // TRUST    A guest's timing steers only its own interrupts.
 // ERRORS   None. No interrupt is held longer than kMostInAll.
