@@ -109,7 +109,8 @@ class Metered final : public Backend {
   TokenBucket bytes_;
   bool in_batch_ = false;
   // In a batch, after a request that was done at once: when that was. The next
-  // one begins then, which saves a look at the clock.
+  // one begins then, which saves a look at the clock; what the device does in
+  // between, such as a request to another disk, counts for it.
   uint64_t just_now_ns_ = 0;
   size_t in_flight_ = 0;
   Slot* free_ = nullptr;

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <list>
+#include <thread>
 
 #include "proto/frame.pb.h"
 #include "proto/service_config.pb.h"
@@ -159,6 +160,26 @@ TEST_F(MeteredTest, RequestsBytesFailuresAndLatenciesAreCounted) {
   uint64_t timed = 0;
   for (const uint64_t count : statistics.latencies(0).counts()) timed += count;
   EXPECT_EQ(timed, 2u);
+}
+
+// In a batch a request begins when the one before it ended; the first of the
+// next batch does not.
+TEST_F(MeteredTest, TimeBetweenTwoBatchesIsNoLatency) {
+  Rig rig = OpenRig();
+  for (const int seconds_before : {0, 1}) {
+    std::this_thread::sleep_for(std::chrono::seconds(seconds_before));
+    rig.backend().BeginBatch();
+    TimeOf(rig, 2, 512);
+    rig.backend().EndBatch();
+  }
+  Statistics statistics;
+  rig.backend().ReportStatistics(&statistics);
+  const auto& reads = statistics.latencies(0);
+  ASSERT_EQ(reads.name(), "block_read");
+  constexpr int kBucketOfASecond = 29;  // from 2^29 ns
+  uint64_t timed = 0;
+  for (int i = 0; i < kBucketOfASecond; ++i) timed += reads.counts(i);
+  EXPECT_EQ(timed, 4u);
 }
 
 // A disk that is closed while requests are held back must not hang.

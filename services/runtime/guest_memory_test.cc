@@ -184,6 +184,24 @@ TEST(GuestMemoryTest, TranslateJoinsNeighboursAndRespectsCapacity) {
   EXPECT_EQ(count, 1u);
 }
 
+TEST(GuestMemoryTest, OneMappingIsAllThatInOneMappingGives) {
+  GuestMemory memory = EmptyRam();
+  ASSERT_TRUE(memory.Map({0x1000}, kPage, 5 * kPage, true, true).ok());
+  ASSERT_TRUE(memory.Map({0x2000}, kPage, 6 * kPage, true, false).ok());
+  const auto from = DmaDirection::kFromGuest;
+  EXPECT_EQ(memory.InOneMapping({0x1ffc}, 4, from),
+            memory.host_base() + 6 * kPage - 4);
+  EXPECT_EQ(memory.InOneMapping({0x1ffc}, 5, from), nullptr) << "straddles";
+  EXPECT_EQ(memory.InOneMapping({0x3000}, 1, from), nullptr) << "not mapped";
+  EXPECT_EQ(memory.InOneMapping({0x2ffc}, 5, from), nullptr) << "leaves it";
+  EXPECT_EQ(memory.InOneMapping({0x2000}, ~uint64_t{0}, from), nullptr);
+  EXPECT_EQ(memory.InOneMapping({~uint64_t{0}}, 2, from), nullptr) << "wraps";
+  EXPECT_EQ(memory.InOneMapping({0x2000}, 4, DmaDirection::kToGuest), nullptr);
+  // A hint for any of them does nothing.
+  memory.Prefetch({0x1ffc}, 5);
+  memory.Prefetch({~uint64_t{0}}, 256);
+}
+
 TEST(GuestMemoryTest, RingIndicesMustBeAligned) {
   GuestMemory memory = GuestMemory::CreateForTest(kRamBytes);
   ASSERT_TRUE(memory.StoreRelease16({6}, 0xbeef));

@@ -20,6 +20,37 @@ class DeviceTest : public ::testing::TestWithParam<Rig::Setup> {
  protected:
   DeviceTest() : rig_(GetParam()) {}
   void SetUp() override { ASSERT_TRUE(rig_.Boot()); }
+
+  static int Interrupts(Rig& rig) {
+    return GetParam().msix ? rig.interrupts(1)
+                           : rig.context().fake_interrupts().intx_edges();
+  }
+  // The driver answers an interrupt: it takes all that is done.
+  void Answer(uint32_t requests) {
+    if (!GetParam().msix) rig_.driver().TakeIsr();
+    uint32_t slot;
+    uint32_t written;
+    for (; requests > 0; --requests) {
+      ASSERT_TRUE(rig_.queue(0).Take(&slot, &written));
+    }
+    rig_.queue(0).EnableInterrupts();
+  }
+  void SubmitRead(uint32_t slot) {
+    ASSERT_TRUE(rig_.Submit(0, slot, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
+  }
+  // One request at a time, until one's interrupt is held back.
+  void RunUntilHeldBack() {
+    for (int i = 0; i < 2'000; ++i) {
+      const int before = Interrupts(rig_);
+      SubmitRead(0);
+      rig_.Run();
+      if (Interrupts(rig_) == before) return;
+      Answer(1);
+      rig_.context().Advance(20'000);
+    }
+    FAIL() << "none was ever held back";
+  }
+
   Rig rig_;
 };
 
@@ -257,54 +288,44 @@ TEST_P(DeviceTest, SavedDeviceGoesOnInAnother) {
 // A driver that submits for as long as it is not interrupted, 16 at most, and
 // then takes all that is done. Each is done as soon as it is there.
 TEST_P(DeviceTest, ADriverThatGoesOnSubmittingIsToldOfManyAtOnce) {
-  const auto interrupts = [this] {
-    return GetParam().msix ? rig_.interrupts(1)
-                           : rig_.context().fake_interrupts().intx_edges();
-  };
   uint32_t requests = 0;
   uint32_t untaken = 0;
   int seen = 0;
   for (int step = 0; step < 10'000; ++step) {
     if (untaken < 16) {
-      ASSERT_TRUE(
-          rig_.Submit(0, untaken, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
+      SubmitRead(untaken++);
       ++requests;
-      ++untaken;
     }
     rig_.context().Advance(10'000);
     rig_.Run();
-    if (interrupts() == seen) continue;
-    seen = interrupts();
-    if (!GetParam().msix) rig_.driver().TakeIsr();
-    uint32_t slot;
-    uint32_t written;
-    for (; untaken > 0; --untaken) {
-      ASSERT_TRUE(rig_.queue(0).Take(&slot, &written));
-    }
-    rig_.queue(0).EnableInterrupts();
+    if (Interrupts(rig_) == seen) continue;
+    seen = Interrupts(rig_);
+    Answer(untaken);
+    untaken = 0;
   }
   EXPECT_GT(requests, 5'000u);
   EXPECT_LT(static_cast<uint32_t>(seen), requests / 8);
 }
 
-// A signal that waits is not lost when the device stops.
 TEST_P(DeviceTest, WhatIsHeldBackIsToldBeforeTheDeviceRests) {
-  uint32_t slot;
-  uint32_t written;
-  for (int i = 0; i < 2'000; ++i) {
-    const int before = rig_.interrupts(1);
-    ASSERT_TRUE(rig_.Submit(0, 0, kTypeIn, 0, {{Rig::kDataAt, 512, true}}));
-    rig_.Run();
-    if (GetParam().msix && rig_.interrupts(1) == before) {
-      ASSERT_TRUE(rig_.device().Quiesce().ok());
-      EXPECT_EQ(rig_.interrupts(1), before + 1);
-      return;
-    }
-    ASSERT_TRUE(rig_.queue(0).Take(&slot, &written));
-    rig_.queue(0).EnableInterrupts();
-    rig_.context().Advance(20'000);
+  RunUntilHeldBack();
+  const int before = Interrupts(rig_);
+  ASSERT_TRUE(rig_.device().Quiesce().ok());
+  EXPECT_EQ(Interrupts(rig_), before + 1);
+}
+
+// As after a crash: the state of a device that has not come to rest.
+TEST_P(DeviceTest, WhatIsHeldBackIsToldByWhoTakesTheStateUp) {
+  RunUntilHeldBack();
+  const absl::Span<const std::byte> state = rig_.device().State();
+  Rig other(GetParam());
+  std::memcpy(other.ram(), rig_.ram(), GetParam().ram_mib << 20);
+  ASSERT_TRUE(other.device().LoadState(state));
+  for (int i = 0; i < 400; ++i) {
+    other.Run();
+    other.context().Advance(1'000);
   }
-  EXPECT_FALSE(GetParam().msix) << "none was ever held back";
+  EXPECT_EQ(Interrupts(other), 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(
